@@ -1,0 +1,72 @@
+"""The guest's physical memory: one huge private mapping of which extents are handed out.
+
+Offsets are what the page table maps to. A freed extent reads as zeros when it is handed out again.
+"""
+
+from bisect import bisect_left
+from typing import Final
+
+from client_vm import host
+
+PAGE_BYTES: Final = 4096
+ARENA_BYTES: Final = 1 << 40
+"""Virtual, not reserved: pages come to life when touched."""
+
+
+class ArenaFullError(Exception):
+    """No extent of that size is left; ENOMEM for the guest."""
+
+
+class Arena:
+    """Extents of a 1 TiB mapping, first fit. Sizes and offsets are multiples of PAGE_BYTES."""
+
+    def __init__(self, size_bytes: int = ARENA_BYTES) -> None:
+        self.size_bytes = size_bytes
+        self.address = host.map_anonymous(size_bytes)
+        self.bytes = host.view(self.address, size_bytes)
+        self._free: list[tuple[int, int]] = [(PAGE_BYTES, size_bytes)]  # sorted (start, end); page 0 unused
+
+    def take(self, size_bytes: int) -> int:
+        """Offset of a fresh extent of zeros."""
+        for index, (start, end) in enumerate(self._free):
+            if end - start >= size_bytes:
+                self._shrink(index, start + size_bytes, end)
+                return start
+        raise ArenaFullError
+
+    def take_at(self, offset: int, size_bytes: int) -> bool:
+        """Takes exactly this extent, to grow the one before it. False if it is not free."""
+        index = bisect_left(self._free, (offset + 1,)) - 1
+        if index < 0:
+            return False
+        start, end = self._free[index]
+        if start != offset or end < offset + size_bytes:
+            return False
+        self._shrink(index, offset + size_bytes, end)
+        return True
+
+    def _shrink(self, index: int, start: int, end: int) -> None:
+        if start == end:
+            del self._free[index]
+        else:
+            self._free[index] = (start, end)
+
+    def give_back(self, offset: int, size_bytes: int) -> None:
+        """Frees an extent; its pages go back to the host at once."""
+        self.zero(offset, size_bytes)
+        start, end = offset, offset + size_bytes
+        index = bisect_left(self._free, (start,))
+        if index < len(self._free) and self._free[index][0] == end:
+            end = self._free.pop(index)[1]
+        if index and self._free[index - 1][1] == start:
+            index -= 1
+            start = self._free.pop(index)[0]
+        self._free.insert(index, (start, end))
+
+    def zero(self, offset: int, size_bytes: int) -> None:
+        """The extent reads as zeros from now on."""
+        host.drop_pages(self.address + offset, size_bytes)
+
+    def close(self) -> None:
+        self.bytes.release()
+        host.unmap(self.address, self.size_bytes)

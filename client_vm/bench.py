@@ -1,0 +1,273 @@
+"""`farcall bench`: what a guest pays, measured by the guest itself, with references from the same minutes.
+
+A guest program of our own (client_vm/programs/bench.c) times its loop; runs of farcall, of raw Unicorn and of
+the host take turns, and medians are compared, because this machine's speed drifts.
+"""
+
+import ctypes
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from client_vm import elf
+from client_vm.architecture import ARCHITECTURES, Architecture
+from client_vm.arena import PAGE_BYTES, Arena
+from client_vm.cpu import READ, WRITE, Cpu
+from client_vm.errors import EXIT_FAILURE, StartError
+from client_vm.stubs import CAUSE_TRAP
+from client_vm.vma import page_down, page_up
+from ipc.seams import HostClock
+
+HELP: Final = """\
+usage: farcall bench [CASE...] [--json FILE]
+
+  null      one system call that the kernel answers itself        limit 5 us
+  pread     pread of 4 KiB from the file server by ring           limit 25 us
+  compute   SHA-256, against raw Unicorn in the same mode    limit 1.15
+  start     `farcall run` of a program that ends at once          limit 1.5 s
+
+Exit status 1 if a limit is missed. All cases without CASE. --json: the figures as a list of objects.
+"""
+PROGRAMS: Final = Path(__file__).parent / "programs"
+ROUNDS: Final = 5
+START_ROUNDS: Final = 9
+RUN_TIMEOUT_S: Final = 120
+_STACK_PAGES: Final = 16
+_STACK_TOP: Final = 0x7FFF_0000_0000
+
+
+@dataclass(slots=True)
+class Figure:
+    """One line of the result. `limit` and `value` in the same unit; 0: a reference without limit."""
+
+    case: str
+    architecture: str
+    what: str
+    value: float
+    unit: str
+    limit: float = 0.0
+
+    @property
+    def missed(self) -> bool:
+        return bool(self.limit) and self.value > self.limit
+
+
+def _program(architecture: Architecture) -> Path:
+    return PROGRAMS / f"bench-{architecture.name}"
+
+
+def _timed_by_guest(command: list[str]) -> float:
+    """Nanoseconds that the program printed. StartError(125) if it failed."""
+    done = subprocess.run(command, capture_output=True, timeout=RUN_TIMEOUT_S, check=False)
+    if done.returncode or not done.stdout.strip().isdigit():
+        text = done.stderr.decode(errors="replace").strip().splitlines()
+        why = text[-1] if text else f"status {done.returncode}"
+        raise StartError(f"bench: {' '.join(command[-4:])}: {why}", EXIT_FAILURE)
+    return float(done.stdout)
+
+
+def _farcall(architecture: Architecture, *arguments: str) -> float:
+    command = [sys.executable, "-m", "client_vm", "run", "--", str(_program(architecture)), *arguments]
+    return _timed_by_guest(command)
+
+
+def _native(architecture: Architecture, *arguments: str) -> float | None:
+    """The host's own time, where it can run the program."""
+    if platform.machine() != architecture.machine:
+        return None
+    return _timed_by_guest([str(_program(architecture)), *arguments])
+
+
+def _medians(runs: dict[str, Callable[[], float | None]]) -> dict[str, float]:
+    """Median of each, measured in turns; those that give None are absent."""
+    seen: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            value = run()
+            if value is not None:
+                seen.setdefault(name, []).append(value)
+    return {name: statistics.median(values) for name, values in seen.items()}
+
+
+def _per_call(case: str, limit_us: float, calls: int, *path: str) -> list[Figure]:
+    figures = []
+    for architecture in ARCHITECTURES:
+
+        def run(where: Callable[..., float | None], on: Architecture = architecture) -> float | None:
+            return where(on, case, str(calls), *path)
+
+        found = _medians({"farcall": lambda: run(_farcall), "native": lambda: run(_native)})
+        for what, value in found.items():
+            limit = limit_us if what == "farcall" else 0.0
+            figures.append(Figure(case, architecture.name, what, value / calls / 1000, "us", limit))
+    return figures
+
+
+def bench_null() -> list[Figure]:
+    """getppid: trap, table, result; no server."""
+    return _per_call("null", 5.0, 100_000)
+
+
+def bench_pread() -> list[Figure]:
+    """pread of 4 KiB of a file of the lower layer, the server spinning."""
+    return _per_call("pread", 25.0, 20_000, str(Path(__file__).resolve()))
+
+
+def _cpu_time_ns() -> int:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return int((used.ru_utime + used.ru_stime) * 1e9)
+
+
+class _RawCpu(Cpu):
+    """Unicorn with the same TLB mode and trap, without the preemption hook."""
+
+    def _add_block_hook(self) -> None:
+        pass
+
+
+class _Raw:
+    """A program on bare Unicorn: flat pages, and just the three calls that the loop makes."""
+
+    def __init__(self, architecture: Architecture, arguments: list[bytes]) -> None:
+        self._arena = Arena(1 << 30)
+        self._pages: dict[int, tuple[int, int]] = {}
+        self._cpu = _RawCpu(architecture, self._arena.address, self._arena.size_bytes, self._translate)
+        self._numbers: dict[str, int] = architecture.abi.SYSCALLS
+        self.output = b""
+        self._load(_program(architecture).read_bytes(), arguments)
+
+    def _translate(self, address: int, access: int) -> tuple[int, int] | None:
+        found = self._pages.get(page_down(address))
+        return found if found and found[1] & access else None
+
+    def _map(self, start: int, end: int, protection: int) -> None:
+        for page in range(start, end, PAGE_BYTES):
+            self._pages[page] = self._arena.take(PAGE_BYTES), protection
+
+    def _store(self, address: int, data: bytes) -> None:
+        for index, byte in enumerate(data):
+            offset = self._pages[page_down(address + index)][0]
+            self._arena.bytes[offset + (address + index) % PAGE_BYTES] = byte
+
+    def _load(self, file: bytes, arguments: list[bytes]) -> None:
+        image = elf.parse(file, lambda offset, size: file[offset : offset + size], len(file))
+        for segment in image.segments:
+            end = page_up(segment.address + segment.memory_bytes)
+            self._map(page_down(segment.address), end, segment.protection)
+            self._store(segment.address, file[segment.file_offset :][: segment.file_bytes])
+        low = _STACK_TOP - _STACK_PAGES * PAGE_BYTES
+        self._map(low, _STACK_TOP, READ | WRITE)
+        vector = [len(arguments)]
+        for index, argument in enumerate(arguments):
+            self._store(low + 256 * index, argument + b"\0")
+            vector.append(low + 256 * index)
+        stack = _STACK_TOP - PAGE_BYTES
+        self._store(stack, b"".join(word.to_bytes(8, "little") for word in [*vector, 0, 0, 0, 0]))
+        self._cpu.pc, self._cpu.sp = image.entry, stack
+
+    def run(self) -> float:
+        """Nanoseconds that the program printed."""
+        cpu, numbers = self._cpu, self._numbers
+        while cpu.run() == CAUSE_TRAP:
+            number, _, second, third = cpu.values[:4]
+            if number == numbers["exit_group"]:
+                break
+            if number == numbers["clock_gettime"]:
+                now = _cpu_time_ns()
+                self._store(second, b"".join(n.to_bytes(8, "little") for n in divmod(now, 10**9)))
+            elif number == numbers["write"]:
+                offset = self._pages[page_down(second)][0] + second % PAGE_BYTES
+                self.output += ctypes.string_at(self._arena.address + offset, third)
+            cpu.finish_syscall(0 if number != numbers["write"] else third)
+        cpu.close()
+        self._arena.close()
+        return float(self.output)
+
+
+def bench_compute() -> list[Figure]:
+    """SHA-256: farcall, preemption on, against bare Unicorn in the same TLB mode."""
+    rounds = 400
+    figures = []
+    for architecture in ARCHITECTURES:
+
+        def raw(on: Architecture = architecture) -> float:
+            return _Raw(on, [b"bench", b"compute", str(rounds).encode()]).run()
+
+        def ours(on: Architecture = architecture) -> float:
+            return _farcall(on, "compute", str(rounds))
+
+        def native(on: Architecture = architecture) -> float | None:
+            return _native(on, "compute", str(rounds))
+
+        found = _medians({"farcall": ours, "raw Unicorn": raw, "native": native})
+        for what, value in found.items():
+            figures.append(Figure("compute", architecture.name, what, value / 1e6, "ms"))
+        ratio = found["farcall"] / found["raw Unicorn"]
+        figures.append(Figure("compute", architecture.name, "farcall / raw Unicorn", ratio, "", 1.15))
+    return figures
+
+
+def bench_start() -> list[Figure]:
+    """A whole `farcall run`, servers included, of a program that ends at once."""
+    clock = HostClock()
+    figures = []
+    for architecture in ARCHITECTURES:
+        command = [sys.executable, "-m", "client_vm", "run", "--", str(_program(architecture)), "exit"]
+        times = []
+        for _ in range(START_ROUNDS):
+            begin = clock.monotonic_s()
+            subprocess.run(command, timeout=RUN_TIMEOUT_S, check=True)
+            times.append(clock.monotonic_s() - begin)
+        figures.append(Figure("start", architecture.name, "farcall run", statistics.median(times), "s", 1.5))
+    return figures
+
+
+CASES: Final[dict[str, Callable[[], list[Figure]]]] = {
+    "null": bench_null,
+    "pread": bench_pread,
+    "compute": bench_compute,
+    "start": bench_start,
+}
+
+
+def _parse(arguments: list[str]) -> tuple[list[str], str]:
+    """(cases, file for JSON). StartError: usage."""
+    cases, target = [], ""
+    words = iter(arguments)
+    for word in words:
+        if word == "--json":
+            target = next(words, "")
+            if not target:
+                raise StartError("bench: --json takes a file (farcall bench --help)", EXIT_FAILURE)
+        elif word in CASES:
+            cases.append(word)
+        else:
+            raise StartError(f"bench: no case {word} (farcall bench --help)", EXIT_FAILURE)
+    return cases or list(CASES), target
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the cases and prints a line per figure; 1 if a limit was missed."""
+    if arguments in (["--help"], ["-h"]):
+        print(HELP, end="")
+        return 0
+    cases, target = _parse(arguments)
+    figures: list[Figure] = []
+    for case in cases:
+        for figure in CASES[case]():
+            figures.append(figure)
+            limit = f"  limit {figure.limit:g}{' MISSED' if figure.missed else ''}" if figure.limit else ""
+            value = f"{figure.value:10.3f} {figure.unit}"
+            print(f"{figure.case:8} {figure.architecture:7} {figure.what:22} {value}{limit}", flush=True)
+    if target:
+        rows: list[dict[str, Any]] = [asdict(figure) | {"missed": figure.missed} for figure in figures]
+        Path(target).write_text(json.dumps(rows, indent=1) + "\n")
+    return int(any(figure.missed for figure in figures))
+

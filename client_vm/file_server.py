@@ -1,0 +1,129 @@
+"""The worker's view of the file server: calls that answer or raise Errno, and data moved in pieces."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from google.protobuf.message import Message
+
+from client_vm.abi.common import EIO, ENOSYS
+from client_vm.errors import Errno
+from farcall.v1.file_pb2 import Place
+from ipc.client import Client, ServerTimeoutError, SessionLostError, UnsupportedError
+from ipc.limits import DATA_BYTES_MAX
+from ipc.message import Buffer, Reply
+from ipc.operations import BY_NAME, Operation
+
+_CLOSE: Final = BY_NAME["Close"]
+_PREAD: Final = BY_NAME["PRead"]
+_PWRITE: Final = BY_NAME["PWrite"]
+_APPEND: Final = BY_NAME["Append"]
+
+
+class FileServer:
+    """One process's session with the file server.
+
+    An operation's errno becomes Errno; a session lost or a server silent beyond its time is Errno(EIO).
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def new_handle(self) -> int:
+        return self._client.new_handle()
+
+    def call(self, request: Message, data: bytes = b"") -> Any:
+        """Carries out an unpacked operation and returns its response message."""
+        return self._translated(lambda: self._client.call(request, data))[1]
+
+    def _packed(
+        self,
+        operation: Operation,
+        handle: int,
+        offset: int = 0,
+        count: int = 0,
+        data: Buffer = b"",
+        room: int = 0,
+    ) -> Reply:
+        client = self._client
+        return self._translated(
+            lambda: (client.call_packed(operation, handle, offset, count, data, room), None)
+        )[0]
+
+    @staticmethod
+    def _translated(make: Callable[[], tuple[Reply, Any]]) -> tuple[Reply, Any]:
+        """Makes the call; the only place where its failures become errnos."""
+        try:
+            reply, response = make()
+        except UnsupportedError:
+            raise Errno(ENOSYS) from None
+        except (SessionLostError, ServerTimeoutError):
+            raise Errno(EIO) from None
+        if reply.errno:
+            raise Errno(reply.errno)
+        return reply, response
+
+    def close(self, handle: int) -> None:
+        self._packed(_CLOSE, handle)
+
+    def pread(self, handle: int, offset: int, views: list[memoryview]) -> int:
+        """Reads into the views from offset on; fewer bytes than room only at end of file."""
+        total = 0
+        for view in views:
+            done = 0
+            while done < len(view):
+                count = min(len(view) - done, DATA_BYTES_MAX)
+                try:
+                    reply = self._packed(_PREAD, handle, offset + total, count, room=count)
+                except Errno:
+                    if total:
+                        return total
+                    raise
+                got = len(reply.data)
+                view[done : done + got] = reply.data
+                done += got
+                total += got
+                if got < count:
+                    return total
+        return total
+
+    def read_at(self, handle: int, offset: int, size_bytes: int) -> bytes:
+        """Up to size_bytes bytes from offset."""
+        room = bytearray(size_bytes)
+        return bytes(room[: self.pread(handle, offset, [memoryview(room)])])
+
+    def pwrite(self, handle: int, offset: int, data: memoryview) -> int:
+        """Writes data at offset, in calls of at most DATA_BYTES_MAX; returns the bytes written."""
+        return self._write(data, lambda done, part: self._packed(_PWRITE, handle, offset + done, 0, part))
+
+    def append(self, handle: int, data: memoryview) -> tuple[int, int]:
+        """Appends data; (bytes written, end of file after it)."""
+        end = 0
+
+        def put(_done: int, part: memoryview) -> None:
+            nonlocal end
+            end = self._packed(_APPEND, handle, data=part).result
+
+        return self._write(data, put), end
+
+    @staticmethod
+    def _write(data: memoryview, put: Any) -> int:
+        done = 0
+        while True:
+            part = data[done : done + DATA_BYTES_MAX]
+            try:
+                put(done, part)
+            except Errno:
+                if done:
+                    return done
+                raise
+            done += len(part)
+            if done >= len(data):
+                return done
+
+
+def place(directory: int, path: bytes, follow: bool = True, empty_ok: bool = False) -> Place:
+    """A Place of file.proto."""
+    return Place(directory=directory, path=path, follow=follow, empty_ok=empty_ok)
+
+
+__all__ = ["FileServer", "place"]

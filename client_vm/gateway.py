@@ -1,0 +1,127 @@
+"""The gateway: lines that end in the kernel process, whose ring server hands a worker's calls on.
+
+Either to a gRPC link, or to a service that is hosted here (`--transport inproc`).
+"""
+
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from client_vm.lines import Line
+from farcall.v1.session_pb2 import REFUSAL_UNSUPPORTED, HelloRequest, HelloResponse, Outcome
+from ipc.address import Address
+from ipc.endpoint import Endpoint, Peer
+from ipc.greeting import ConnectError, check_hello
+from ipc.ring_client import RingDescriptors
+from ipc.ring_server import RingServer
+from ipc.seams import Clock
+
+if TYPE_CHECKING:
+    from ipc.grpc_client import GrpcLink
+
+ENTRY_POINTS: Final = "farcall.servers"
+Background = Callable[[], Awaitable[Any]]
+
+
+class GatewayLine:
+    """To an endpoint in this process, by a ring that this process serves."""
+
+    def __init__(
+        self,
+        hello: Callable[[HelloRequest, float | None], Awaitable[HelloResponse]],
+        rings: RingServer,
+        doorbell: int,
+    ) -> None:
+        self._hello = hello
+        self._rings = rings
+        self._doorbell = doorbell
+
+    async def open(self, request: HelloRequest, timeout_s: float | None) -> RingDescriptors:
+        """As Line."""
+        response = await self._hello(request, timeout_s)
+        ours, workers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        memfd = self._rings.adopt(ours, os.dup(self._doorbell), response.session, local_peer())
+        return RingDescriptors(response, memfd, workers)
+
+
+def local_peer() -> Peer:
+    """A worker of this process, as a ring's control socket would name it."""
+    return Peer(f"uid:{os.geteuid()}", "ring")
+
+
+class LinkEndpoint:
+    """A link as the endpoint of rings whose sessions were opened before they were made."""
+
+    def __init__(self, link: "GrpcLink") -> None:
+        self.submit = link.submit
+        self.closed = link.closed
+
+    def hello(self, request: HelloRequest, peer: Peer) -> HelloResponse:
+        """Refuses: these rings are adopted, nobody greets them."""
+        del request, peer
+        return HelloResponse(outcome=Outcome(refusal=REFUSAL_UNSUPPORTED))
+
+
+class Gateway:
+    """Opens the lines that end in this process.
+
+    Pumps run among `tasks`, what they call among `services`, which outlive them; `ended` undoes the rest.
+    """
+
+    def __init__(
+        self,
+        doorbell: int,
+        clock: Clock,
+        *,
+        services: trio.Nursery,
+        tasks: trio.Nursery,
+        ended: AsyncExitStack,
+    ) -> None:
+        self._doorbell = doorbell
+        self._clock = clock
+        self._services = services
+        self._tasks = tasks
+        self._ended = ended
+
+    async def link(self, address: Address, deadline: float) -> Line:
+        """A line by gRPC, connected before the monotonic clock passes `deadline`. ConnectError."""
+        from ipc.grpc_client import GrpcLink  # imports grpc: 130 ms that only this transport is worth
+
+        link = await GrpcLink.connect(address, self._clock, deadline=deadline)
+        self._ended.push_async_callback(link.aclose)
+        return GatewayLine(link.hello, self._serve(LinkEndpoint(link)), self._doorbell)
+
+    def host(self, kind: str, state: Path, root: Path) -> Line:
+        """A line to a service in this process, which is found by its entry point.
+
+        ConnectError if it is not installed; OSError, one line, if it cannot start.
+        """
+        from importlib import metadata  # 30 ms that no other transport needs
+
+        found = metadata.entry_points(group=ENTRY_POINTS, name=kind)
+        if not found:
+            raise ConnectError(f"no {kind} server is installed that could be hosted")
+        make: Callable[[Path, Path], tuple[Endpoint, Background]] = next(iter(found)).load()
+        endpoint, background = make(state, root)
+        self._services.start_soon(background)
+
+        async def hello(request: HelloRequest, timeout_s: float | None) -> HelloResponse:
+            del timeout_s  # it answers at once
+            await trio.lowlevel.checkpoint()
+            response = endpoint.hello(request, local_peer())
+            check_hello(f"the {kind} server", request, response)
+            return response
+
+        return GatewayLine(hello, self._serve(endpoint), self._doorbell)
+
+    def _serve(self, endpoint: Endpoint) -> RingServer:
+        rings = RingServer(endpoint, self._clock)
+        self._ended.callback(rings.close)
+        self._tasks.start_soon(rings.run)
+        return rings

@@ -1,0 +1,90 @@
+"""The kernel process of one `farcall run`: starts everything, has it supervised, leaves nothing behind.
+
+What it starts it ends: worker, servers and directory are gone when `run` returns, whatever happened. If this
+process is killed itself, the worker dies with it (PR_SET_PDEATHSIG) and servers of the run's own notice, end
+and remove the directory.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Final
+
+from client_vm.errors import EXIT_FAILURE, StartError
+from client_vm.launch import (
+    HeldSignals,
+    Janitor,
+    Server,
+    Worker,
+    fork_worker,
+    make_directory,
+    open_standard_descriptors,
+    remove_directory,
+    start_server,
+)
+from client_vm.options import RunOptions
+from client_vm.placement import place
+from client_vm.started import Run
+from ipc.seams import Random
+
+RANDOM_KEY_BYTES: Final = 32
+
+
+def run(options: RunOptions, random: Random, say: Callable[[str], None]) -> int:
+    """Runs a guest; farcall's exit status. `say` prints one line for the user. StartError; OSError."""
+    for name, directory in (("--root", options.root), ("--state", options.state)):
+        _check_directory(name, directory)
+    open_standard_descriptors()
+    signals = HeldSignals()
+    with ExitStack() as ended:
+        worker = fork_worker(signals)
+        ended.callback(worker.end)
+        started = _start(options, signals, worker, random, ended)
+        # Only now: trio and protobuf would have kept worker and servers waiting for 150 ms.
+        from client_vm.supervisor import supervise
+
+        verdict = supervise(started)
+    if verdict.message:
+        say(verdict.message)
+    return verdict.status
+
+
+def _check_directory(option: str, directory: str | None) -> None:
+    """A wrong --root, and a --state that is no directory, without starting anything."""
+    if directory is None or (option == "--state" and not os.path.lexists(directory)):
+        return
+    if not os.path.isdir(directory):
+        raise StartError(f"{option} {directory}: not a directory", EXIT_FAILURE)
+
+
+def _start(options: RunOptions, signals: HeldSignals, worker: Worker, random: Random, ended: ExitStack) -> Run:
+    """Starts the servers of the run's own, and makes the directory they and hosted services need."""
+    placements = place(options)
+    processes = [placement for placement in placements if placement.is_process]
+    hosted = any(placement.transport == "inproc" for placement in placements)
+    directory = ""
+    if processes or (hosted and options.state is None):
+        directory = make_directory(random)
+        if processes:
+            ended.callback(remove_directory, directory)
+        else:
+            ended.callback(Janitor(directory).end)
+    servers: dict[str, Server] = {}
+    for placement in processes:
+        is_file = placement.kind == "file"
+        servers[placement.kind] = server = start_server(
+            placement.kind,
+            directory,
+            transport=placement.transport,
+            root=options.root if is_file else None,
+            state=options.state if is_file else None,
+        )
+        ended.callback(server.end)
+    return Run(options, placements, signals, worker, servers, directory, _random_key(options.seed, random))
+
+
+def _random_key(seed: int | None, random: Random) -> bytes:
+    if seed is None:
+        return random.bytes(RANDOM_KEY_BYTES)
+    return hashlib.blake2b(b"farcall --seed %d" % seed, digest_size=RANDOM_KEY_BYTES).digest()

@@ -1,0 +1,274 @@
+"""The processes and the directory of a run: made before trio and protobuf are imported, ended after them.
+
+The worker is forked first, from a process with one thread and few modules, so that its own imports run beside
+ours and the servers'. Servers are `python -m servers` in sessions of their own (setsid(2)): the terminal's
+signals reach the kernel process alone.
+"""
+
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from client_vm.errors import EXIT_FAILURE, StartError
+from ipc.seams import Random
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
+"""What ends (or stops) a run from outside."""
+WORKER_IGNORES: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
+"""The terminal's: it sends them to its whole foreground group, and the kernel process acts on them."""
+SERVER_STOP_S: Final = 5.0
+"""How long a server may take to close its state before it is killed."""
+DIRECTORY_PREFIX: Final = "farcall-"
+"""A server removes no directory of another name."""
+SOCKET_PATH_BYTES_MAX: Final = 107
+"""sun_path holds 108 bytes with its NUL (unix(7))."""
+_READY_DESCRIPTOR: Final = 3
+
+
+class HeldSignals:
+    """SIGNALS that arrive while nobody can act on them: noted, never Python's KeyboardInterrupt.
+
+    Trio's receiver takes them over in the middle of a run, and what it restores at its end is this again.
+    """
+
+    def __init__(self) -> None:
+        """Takes over every signal of SIGNALS that farcall's caller does not ignore, as nohup(1) would."""
+        self.wanted = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self.arrived: list[int] = []
+        for number in self.wanted:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _frame: object) -> None:
+        self.arrived.append(number)
+
+
+def open_standard_descriptors() -> None:
+    """Puts /dev/null where the caller left 0, 1 or 2 closed: no socket of ours may become a guest's stdin."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number: this one
+            os.set_inheritable(descriptor, True)
+
+
+class Child:
+    """A child process. Its pidfd becomes readable when it ends."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit status, or -N after death by signal N; None while it lives."""
+        if self._status is None:
+            self._wait(os.WNOHANG)
+        return self._status
+
+    def reap(self) -> int:
+        """As `poll`, of a child whose pidfd is readable. It waits: a tracer, such as strace, is told first."""
+        if self._status is None:
+            self._wait(0)
+        assert self._status is not None
+        return self._status
+
+    def _wait(self, options: int) -> None:
+        pid, status = os.waitpid(self.pid, options)
+        if pid:
+            self._status = os.waitstatus_to_exitcode(status)
+
+    def send(self, number: int) -> None:
+        """Sends it a signal, unless it has ended."""
+        if self._status is None:
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Waits for its end: as `poll`; None only after `timeout_s` seconds."""
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        ended = self._status is not None or poller.poll(None if timeout_s is None else timeout_s * 1000)
+        return self.reap() if ended else None
+
+    def kill(self) -> None:
+        """Ends it now and reaps it."""
+        self.send(signal.SIGKILL)
+        self.wait()
+        os.close(self.pidfd)
+
+
+@dataclass(slots=True)
+class Worker:
+    """The first guest worker and the kernel process's ends of its sockets."""
+
+    process: Child
+    control: socket.socket
+    doorbell: socket.socket
+    """The end that rings: servers get copies. Kept open, or the worker takes its servers for dead."""
+
+    def end(self) -> None:
+        """Kills and reaps it."""
+        self.process.kill()
+        self.control.close()
+        self.doorbell.close()
+
+
+def fork_worker(signals: HeldSignals) -> Worker:
+    """Forks the first worker. OSError."""
+    parent = os.getpid()
+    control, worker_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    doorbell, worker_doorbell = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    pid = os.fork()
+    if not pid:
+        control.close()
+        doorbell.close()
+        _become_worker(worker_control, worker_doorbell, parent, signals)
+    worker_control.close()
+    worker_doorbell.close()
+    control.setblocking(False)
+    return Worker(Child(pid), control, doorbell)
+
+
+def _become_worker(
+    control: socket.socket, doorbell: socket.socket, parent: int, signals: HeldSignals
+) -> NoReturn:
+    try:
+        for number in signals.wanted:
+            ignored = number in WORKER_IGNORES
+            signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        from client_vm import worker
+
+        worker.main(control, doorbell, parent)
+    except BaseException:
+        # A bug: nobody above may handle it, this process is a copy of its parent.
+        traceback.print_exc()
+    finally:
+        os._exit(EXIT_FAILURE)
+
+
+@dataclass(slots=True)
+class Server:
+    """A server of the run's own, as a process."""
+
+    kind: str
+    process: Child
+    path: str
+    """It listens at unix:PATH, and for rings at PATH.ring."""
+    ready: int
+    """Gets "ready ADDR\\n" once it serves, and end of file if it ends before."""
+    keeps: bool
+    """Whether its state outlives the run."""
+
+    def end(self) -> None:
+        """Lets it close a state that is kept; kills it otherwise, or if that takes too long."""
+        os.close(self.ready)
+        if self.keeps:
+            self.process.send(signal.SIGTERM)
+            self.process.send(signal.SIGCONT)
+            self.process.wait(SERVER_STOP_S)
+        self.process.kill()
+
+
+def start_server(kind: str, directory: str, *, transport: str, root: str | None, state: str | None) -> Server:
+    """Starts a server that ends with this process. `state`: kept; None: in the run's directory.
+
+    StartError if the directory's path is too long for sockets; OSError.
+    """
+    path = f"{directory}/{kind}.socket"
+    if len(os.fsencode(path)) + len(".ring") > SOCKET_PATH_BYTES_MAX:
+        raise StartError(f"{directory}: too long a path for sockets; set TMPDIR", EXIT_FAILURE)
+    ready, announce = os.pipe()
+    # -P: a file in the caller's directory must not stand in for a module.
+    command = [sys.executable, "-P", "-m", "servers", kind, "--listen", f"unix:{path}"]
+    command += ["--private", directory, "--parent", str(os.getpid()), "--ready-fd", str(_READY_DESCRIPTOR)]
+    command += ["--ring-only"] if transport == "ring" else []
+    command += ["--root", root] if root is not None else []
+    command += ["--state", state] if state is not None else []
+    try:
+        pid = os.posix_spawn(
+            sys.executable,
+            command,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, announce, _READY_DESCRIPTOR),
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            ],
+            setsid=True,
+            setsigdef=SIGNALS,
+        )
+    except OSError:
+        os.close(ready)
+        raise
+    finally:
+        os.close(announce)
+    os.set_blocking(ready, False)
+    return Server(kind, Child(pid), path, ready, keeps=state is not None)
+
+
+def make_directory(random: Random) -> str:
+    """A directory of the run's own, mode 0700, where temporary files belong. StartError.
+
+    As tempfile.gettempdir(), whose import would delay the servers.
+    """
+    name = DIRECTORY_PREFIX + random.bytes(8).hex()
+    places = [os.environ.get(variable) for variable in ("TMPDIR", "TEMP", "TMP")]
+    for place in [*places, "/tmp", "/var/tmp", "/usr/tmp"]:
+        if not place:
+            continue
+        directory = os.path.join(os.path.abspath(place), name)
+        try:
+            os.mkdir(directory, 0o700)
+            os.chmod(directory, 0o700)  # whatever the umask is
+            # A server that ends early removes an empty directory, which another may not have seen yet.
+            os.mkdir(os.path.join(directory, "run"))
+        except OSError:
+            continue
+        return directory
+    raise StartError("no temporary directory can be written to; set TMPDIR", EXIT_FAILURE)
+
+
+def remove_directory(directory: str) -> None:
+    """Removes the run's directory, as far as that is possible: a server that ends may be doing so as well."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+class Janitor:
+    """A process that removes the run's directory however this one ends.
+
+    For runs that host their servers and so have no server process that could.
+    """
+
+    def __init__(self, directory: str) -> None:
+        reader, self._writer = os.pipe()
+        pid = os.fork()
+        if not pid:
+            _become_janitor(reader, directory)
+        os.close(reader)
+        self._process = Child(pid)
+
+    def end(self) -> None:
+        """Has it remove the directory, and waits until it has."""
+        os.close(self._writer)
+        self._process.wait(SERVER_STOP_S)
+        self._process.kill()
+
+
+def _become_janitor(reader: int, directory: str) -> NoReturn:
+    try:
+        with suppress(PermissionError):
+            os.setsid()
+        # It holds none of the caller's descriptors: whoever reads the guest's output waits for its end.
+        os.closerange(0, reader)
+        os.closerange(reader + 1, os.sysconf("SC_OPEN_MAX"))
+        os.read(reader, 1)
+        remove_directory(directory)
+    finally:
+        os._exit(0)

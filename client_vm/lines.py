@@ -1,0 +1,78 @@
+"""Lines: the ways by which a worker's calls reach one server. Each ends at the worker as a ring.
+
+A ring line leads straight to a server on this host; client_vm.gateway has the others.
+"""
+
+from typing import Final, Protocol
+
+import trio
+
+from farcall.v1.session_pb2 import REFUSAL_NOT_READY, REFUSAL_OVERLOADED, HelloRequest
+from ipc.address import Address
+from ipc.greeting import ConnectError, check_hello
+from ipc.limits import HELLO_TIMEOUT_S
+from ipc.message import MalformedError
+from ipc.ring_client import RingDescriptors, RingUnavailableError, open_ring
+from ipc.seams import Clock
+
+BACKOFF_MIN_S: Final = 0.02
+BACKOFF_MAX_S: Final = 1.0
+
+
+class Line(Protocol):
+    """Opens sessions of one server, and the rings to use them by."""
+
+    async def open(self, request: HelloRequest, timeout_s: float | None) -> RingDescriptors:
+        """A session and its ring. Tries until `timeout_s` seconds have passed; None: for ever.
+
+        ConnectError, one line, if there is no server in time or it refuses.
+        """
+        ...
+
+
+class RingLine:
+    """To a server's ring socket. `doorbell`: the descriptor of the worker's that servers send to."""
+
+    def __init__(self, address: Address, doorbell: int, clock: Clock) -> None:
+        self._address = address
+        self._doorbell = doorbell
+        self._clock = clock
+
+    async def open(self, request: HelloRequest, timeout_s: float | None) -> RingDescriptors:
+        """As Line."""
+        begin = self._clock.monotonic_s()
+        delay_s = BACKOFF_MIN_S
+        while True:
+            left_s = HELLO_TIMEOUT_S
+            if timeout_s is not None:
+                left_s = max(0.0, begin + timeout_s - self._clock.monotonic_s())
+            try:
+                return await self._try(request, min(left_s, HELLO_TIMEOUT_S))
+            except RingUnavailableError as error:
+                trouble = str(error)
+            except ConnectError as error:
+                if error.refusal not in (REFUSAL_NOT_READY, REFUSAL_OVERLOADED):
+                    raise
+                trouble = str(error)
+            pause_s = delay_s
+            if timeout_s is not None:
+                pause_s = min(delay_s, begin + timeout_s - self._clock.monotonic_s())
+                if pause_s <= 0:
+                    within = f"within {round(timeout_s, 1):g} s"
+                    raise ConnectError(f"no server at {self._address} {within}: {trouble}")
+            await trio.sleep(pause_s)
+            delay_s = min(2 * delay_s, BACKOFF_MAX_S)
+
+    async def _try(self, request: HelloRequest, timeout_s: float) -> RingDescriptors:
+        try:
+            opened = await open_ring(self._address.ring_path, request, self._doorbell, timeout_s)
+        except MalformedError as error:
+            raise ConnectError(f"{self._address} is not a farcall server: {error}") from None
+        try:
+            check_hello(self._address, request, opened.response)
+            if opened.memfd < 0:
+                raise ConnectError(f"{self._address} opened a session without a ring")
+        except ConnectError:
+            opened.close()
+            raise
+        return opened

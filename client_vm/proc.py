@@ -1,0 +1,210 @@
+"""What a guest reads in /proc (proc(5)), made from its own process; never the host's."""
+
+from typing import TYPE_CHECKING, Final
+
+from client_vm.abi import common
+from client_vm.cpu import EXECUTE, READ, WRITE
+from client_vm.nodes import Directory, Node, Symlink, TextFile, device_nodes
+from client_vm.vma import Vma
+
+if TYPE_CHECKING:
+    from client_vm.process import Task
+
+_VERSION: Final = b"Linux version %s (farcall) %s\n"
+
+
+def _maps(task: "Task") -> bytes:
+    """/proc/PID/maps: one line per VMA."""
+    return b"".join(map(_maps_line, task.process.space.vmas))
+
+
+def _maps_line(vma: Vma) -> bytes:
+    flags = "".join(
+        letter if vma.protection & bit else "-" for letter, bit in (("r", READ), ("w", WRITE), ("x", EXECUTE))
+    )
+    backing = vma.backing
+    major, minor = (backing.dev >> 32, backing.dev & 0xFFFFFFFF) if backing else (0, 0)
+    line = (
+        f"{vma.start:08x}-{vma.end:08x} {flags}p {vma.offset if backing else 0:08x} {major:02x}:{minor:02x} "
+    )
+    head = (line + str(backing.ino if backing else 0)).encode()
+    name = vma.name.replace(b"\n", b"\\012")  # one line each, whatever a file is called
+    return (head.ljust(73) + name if name else head + b" ") + b"\n"
+
+
+def _cmdline(task: "Task") -> bytes:
+    return b"".join(argument + b"\0" for argument in task.process.arguments)
+
+
+def _environ(task: "Task") -> bytes:
+    return b"".join(entry + b"\0" for entry in task.process.environment)
+
+
+def _sizes(task: "Task") -> tuple[int, int]:
+    """(virtual, private writable) bytes of the address space."""
+    vmas = task.process.space.vmas
+    return sum(vma.size_bytes for vma in vmas), sum(vma.size_bytes for vma in vmas if vma.protection & WRITE)
+
+
+def _status(task: "Task") -> bytes:
+    process = task.process
+    who = process.credentials
+    size, data = _sizes(task)
+    ids = (who.uid, who.euid, who.suid, who.fsuid), (who.gid, who.egid, who.sgid, who.fsgid)
+    lines = [
+        b"Name:\t" + process.name,
+        b"Umask:\t%04o" % process.umask,
+        b"State:\tR (running)",
+        b"Tgid:\t%d" % process.pid,
+        b"Ngid:\t0",
+        b"Pid:\t%d" % process.pid,
+        b"PPid:\t%d" % process.parent_pid,
+        b"TracerPid:\t0",
+        b"Uid:\t%d\t%d\t%d\t%d" % ids[0],
+        b"Gid:\t%d\t%d\t%d\t%d" % ids[1],
+        b"FDSize:\t64",
+        b"Groups:\t" + b"".join(b"%d " % group for group in who.groups),
+        b"VmSize:\t%8d kB" % (size >> 10),
+        b"VmHWM:\t%8d kB" % (task.kernel.resident_bytes() >> 10),
+        b"VmRSS:\t%8d kB" % (task.kernel.resident_bytes() >> 10),
+        b"VmData:\t%8d kB" % (data >> 10),
+        b"Threads:\t1",
+        b"SigBlk:\t%016x" % process.signals.blocked,
+        b"SigIgn:\t%016x" % process.signals.ignored(),
+        b"SigCgt:\t%016x" % process.signals.caught(),
+    ]
+    return b"\n".join(lines) + b"\n"
+
+
+def _stat(task: "Task") -> bytes:
+    """/proc/PID/stat; fields that farcall does not count are 0."""
+    process = task.process
+    size, _ = _sizes(task)
+    head = b"%d (%s) R %d %d %d 0 -1 " % (
+        process.pid, process.name, process.parent_pid, process.group, process.session
+    )  # fmt: skip
+    fields = [0] * 44  # from field 9 (flags) on
+    fields[11], fields[14] = 20, size  # priority, vsize
+    return head + b" ".join(b"%d" % value for value in fields) + b"\n"
+
+
+def _statm(task: "Task") -> bytes:
+    size, data = _sizes(task)
+    return b"%d %d 0 0 0 %d 0\n" % (size >> 12, data >> 12, data >> 12)
+
+
+def _limits(task: "Task") -> bytes:
+    rows = [b"Limit                     Soft Limit           Hard Limit           Units     "]
+    names = {
+        common.RLIMIT_STACK: (b"Max stack size", b"bytes"),
+        common.RLIMIT_NOFILE: (b"Max open files", b"files"),
+        common.RLIMIT_AS: (b"Max address space", b"bytes"),
+        common.RLIMIT_DATA: (b"Max data size", b"bytes"),
+        common.RLIMIT_FSIZE: (b"Max file size", b"bytes"),
+    }
+    for resource, (name, unit) in sorted(names.items()):
+        soft, hard = task.process.limits[resource]
+        rows.append(b"%-26s%-21s%-21s%-10s" % (name, _limit(soft), _limit(hard), unit))
+    return b"\n".join(rows) + b"\n"
+
+
+def _limit(value: int) -> bytes:
+    return b"unlimited" if value == (1 << 64) - 1 else b"%d" % value
+
+
+def _magic(path: bytes, fd: int) -> Symlink:
+    return Symlink(path, lambda task: task.process.fds.get(fd).path(), lambda task: task.process.fds.get(fd))
+
+
+def _fd_children(path: bytes, task: "Task") -> dict[bytes, Node]:
+    return {b"%d" % fd: _magic(path + b"/%d" % fd, fd) for fd in task.process.fds.numbers()}
+
+
+def _process_children(path: bytes, task: "Task") -> dict[bytes, Node]:
+    texts = {
+        b"cmdline": _cmdline, b"environ": _environ, b"maps": _maps, b"status": _status, b"stat": _stat,
+        b"statm": _statm, b"limits": _limits, b"mounts": _mounts, b"mountinfo": _mountinfo,
+        b"comm": lambda t: t.process.name + b"\n", b"auxv": lambda t: t.process.auxv,
+    }  # fmt: skip
+    children: dict[bytes, Node] = {name: TextFile(path + b"/" + name, text) for name, text in texts.items()}
+    children[b"exe"] = Symlink(
+        path + b"/exe", lambda t: t.process.executable_path(), lambda t: t.process.executable
+    )
+    children[b"cwd"] = Symlink(path + b"/cwd", lambda t: t.process.cwd.path(), lambda t: t.process.cwd)
+    children[b"root"] = Symlink(path + b"/root", lambda _: b"/")
+    children[b"fd"] = Directory(path + b"/fd", lambda t: _fd_children(path + b"/fd", t))
+    return children
+
+
+def _mounts(_task: "Task") -> bytes:
+    return b"farcall / farcall rw,noatime 0 0\nproc /proc proc rw 0 0\ndev /dev tmpfs rw 0 0\n"
+
+
+def _mountinfo(_task: "Task") -> bytes:
+    return (
+        b"20 1 0:48 / / rw,noatime - farcall farcall rw\n"
+        b"21 20 0:64 / /proc rw - proc proc rw\n"
+        b"22 20 0:64 / /dev rw - tmpfs dev rw\n"
+    )
+
+
+def _uptime(task: "Task") -> bytes:
+    seconds = task.kernel.clock.monotonic_s()
+    return b"%.2f %.2f\n" % (seconds, seconds)
+
+
+def _version(task: "Task") -> bytes:
+    return _VERSION % (task.kernel.release, task.kernel.version)
+
+
+def _meminfo(task: "Task") -> bytes:
+    total, free = task.kernel.memory_total_bytes >> 10, task.kernel.memory_total_bytes >> 11
+    rows = (
+        (b"MemTotal", total),
+        (b"MemFree", free),
+        (b"MemAvailable", free),
+        (b"Buffers", 0),
+        (b"Cached", 0),
+    )
+    swap = ((b"SwapTotal", 0), (b"SwapFree", 0))
+    return b"".join(b"%-16s%8d kB\n" % (name + b":", value) for name, value in rows + swap)
+
+
+def _root_children(task: "Task") -> dict[bytes, Node]:
+    pid = b"%d" % task.process.pid
+    own = b"/proc/" + pid
+    children: dict[bytes, Node] = {
+        b"self": Symlink(b"/proc/self", lambda t: b"%d" % t.process.pid),
+        b"mounts": Symlink(b"/proc/mounts", lambda _: b"self/mounts"),
+        pid: Directory(own, lambda t: _process_children(own, t)),
+        b"sys": Directory(b"/proc/sys", _sys_children),
+    }
+    texts = {b"uptime": _uptime, b"version": _version, b"meminfo": _meminfo, b"filesystems": _filesystems}
+    children |= {name: TextFile(b"/proc/" + name, text) for name, text in texts.items()}
+    return children
+
+
+def _filesystems(_task: "Task") -> bytes:
+    return b"nodev\tproc\nnodev\ttmpfs\n\tfarcall\n"
+
+
+def _sys_children(_task: "Task") -> dict[bytes, Node]:
+    return {b"kernel": Directory(b"/proc/sys/kernel", _sys_kernel_children)}
+
+
+def _sys_kernel_children(_task: "Task") -> dict[bytes, Node]:
+    texts = {
+        b"hostname": lambda t: t.kernel.hostname + b"\n",
+        b"ostype": lambda _: b"Linux\n",
+        b"osrelease": lambda t: t.kernel.release + b"\n",
+        b"version": lambda t: t.kernel.version + b"\n",
+        b"pid_max": lambda _: b"4194304\n",
+    }
+    return {name: TextFile(b"/proc/sys/kernel/" + name, text) for name, text in texts.items()}
+
+
+MOUNTS: Final[dict[bytes, Directory]] = {
+    b"/proc": Directory(b"/proc", _root_children),
+    b"/dev": Directory(b"/dev", lambda _: device_nodes()),
+}
+"""Where the file server's tree ends and ours begins."""

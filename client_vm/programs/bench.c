@@ -1,0 +1,133 @@
+/* What `farcall bench` runs as a guest: a loop, timed by itself. No libc, the same source for both architectures.
+
+     bench null N             N getppid calls
+     bench pread N PATH       N preads of 4096 bytes from the start of PATH
+     bench compute N          SHA-256 over N times 16 KiB
+     bench exit               nothing
+
+   Prints the nanoseconds of the whole loop, in decimal; of CPU time for compute. */
+
+typedef unsigned long u64;
+
+#if defined(__x86_64__)
+enum { SYS_PREAD = 17, SYS_WRITE = 1, SYS_OPENAT = 257, SYS_GETPPID = 110, SYS_CLOCK_GETTIME = 228, SYS_EXIT_GROUP = 231 };
+__asm__(".globl _start\n_start: xor %ebp, %ebp\n mov %rsp, %rdi\n and $-16, %rsp\n call start\n");
+
+static inline long call(long number, u64 a, u64 b, u64 c, u64 d) {
+    register u64 r10 __asm__("r10") = d;
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
+    return result;
+}
+#elif defined(__aarch64__)
+enum { SYS_PREAD = 67, SYS_WRITE = 64, SYS_OPENAT = 56, SYS_GETPPID = 173, SYS_CLOCK_GETTIME = 113, SYS_EXIT_GROUP = 94 };
+__asm__(".globl _start\n_start: mov x29, #0\n mov x30, #0\n mov x0, sp\n bl start\n");
+
+static inline long call(long number, u64 a, u64 b, u64 c, u64 d) {
+    register long x8 __asm__("x8") = number;
+    register u64 x0 __asm__("x0") = a;
+    register u64 x1 __asm__("x1") = b;
+    register u64 x2 __asm__("x2") = c;
+    register u64 x3 __asm__("x3") = d;
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
+    return (long)x0;
+}
+#endif
+
+enum { AT_FDCWD = -100, CLOCK_MONOTONIC = 1, CLOCK_PROCESS_CPUTIME_ID = 2, BLOCK_BYTES = 4096, WORDS = 2048 };
+
+static char block[BLOCK_BYTES];
+static u64 words[WORDS];
+
+static u64 now(int clock) {
+    u64 spec[2];
+    call(SYS_CLOCK_GETTIME, (u64)clock, (u64)spec, 0, 0);
+    return spec[0] * 1000000000UL + spec[1];
+}
+
+static u64 number(const char *text) {
+    u64 value = 0;
+    for (; *text >= '0' && *text <= '9'; text++)
+        value = value * 10 + (u64)(*text - '0');
+    return value;
+}
+
+static void print(u64 value) {
+    char text[24];
+    int at = sizeof text;
+    text[--at] = '\n';
+    do
+        text[--at] = (char)('0' + value % 10);
+    while (value /= 10);
+    call(SYS_WRITE, 1, (u64)(text + at), sizeof text - (u64)at, 0);
+}
+
+static const unsigned sha_constants[64] = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
+#define ROTATE(x, n) ((x) >> (n) | (x) << (32 - (n)))
+#define CHOOSE(x, y, z) (((x) & (y)) ^ (~(x) & (z)))
+#define MAJORITY(x, y, z) (((x) & (y)) ^ ((x) & (z)) ^ ((y) & (z)))
+
+/* One block of SHA-256 (FIPS 180-4, 6.2.2). */
+static void sha_block(unsigned state[8], const unsigned message[16]) {
+    unsigned w[64], s[8];
+    for (int i = 0; i < 16; i++)
+        w[i] = message[i];
+    for (int i = 16; i < 64; i++) {
+        unsigned a = w[i - 15], b = w[i - 2];
+        w[i] = w[i - 16] + (ROTATE(a, 7) ^ ROTATE(a, 18) ^ a >> 3) + w[i - 7] + (ROTATE(b, 17) ^ ROTATE(b, 19) ^ b >> 10);
+    }
+    for (int i = 0; i < 8; i++)
+        s[i] = state[i];
+    for (int i = 0; i < 64; i++) {
+        unsigned e = s[4], a = s[0];
+        unsigned one = s[7] + (ROTATE(e, 6) ^ ROTATE(e, 11) ^ ROTATE(e, 25)) + CHOOSE(e, s[5], s[6]) + sha_constants[i] + w[i];
+        unsigned two = (ROTATE(a, 2) ^ ROTATE(a, 13) ^ ROTATE(a, 22)) + MAJORITY(a, s[1], s[2]);
+        s[7] = s[6], s[6] = s[5], s[5] = e, s[4] = s[3] + one, s[3] = s[2], s[2] = s[1], s[1] = a, s[0] = one + two;
+    }
+    for (int i = 0; i < 8; i++)
+        state[i] += s[i];
+}
+
+static int compute(u64 rounds) {
+    unsigned state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    while (rounds--)
+        for (int i = 0; i < WORDS; i += 8)
+            sha_block(state, (const unsigned *)(words + i));
+    return state[0] == 0;
+}
+
+/* stack: argc, then argv. */
+__attribute__((noreturn, used)) void start(u64 *stack) {
+    int clock = CLOCK_MONOTONIC;
+    const char *mode = stack[0] > 1 ? (const char *)stack[2] : "exit";
+    u64 count = stack[0] > 2 ? number((const char *)stack[3]) : 0, begin;
+    int failed = 0;
+    if (mode[0] == 'e')
+        call(SYS_EXIT_GROUP, 0, 0, 0, 0);
+    if (mode[0] == 'p') {
+        long fd = stack[0] > 3 ? call(SYS_OPENAT, (u64)AT_FDCWD, stack[4], 0, 0) : -1;
+        begin = now(clock);
+        for (u64 i = 0; i < count && !failed; i++)
+            failed = call(SYS_PREAD, (u64)fd, (u64)block, BLOCK_BYTES, 0) != BLOCK_BYTES;
+    } else if (mode[0] == 'n') {
+        begin = now(clock);
+        for (u64 i = 0; i < count; i++)
+            call(SYS_GETPPID, 0, 0, 0, 0);
+    } else {
+        clock = CLOCK_PROCESS_CPUTIME_ID;
+        begin = now(clock);
+        failed = compute(count);
+    }
+    print(now(clock) - begin);
+    call(SYS_EXIT_GROUP, (u64)failed, 0, 0, 0);
+    __builtin_unreachable();
+}

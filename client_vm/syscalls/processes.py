@@ -1,0 +1,349 @@
+"""The process itself: who it is, its limits, signals' dispositions, its end (man 2 of each)."""
+
+from typing import Any, Final
+
+from client_vm.abi import common
+from client_vm.abi.common import EFAULT, EINVAL, EPERM, ESRCH
+from client_vm.arguments import RW_BYTES_MAX, InBuffer, OutBuffer, OutPointer
+from client_vm.errors import Errno, GuestExit
+from client_vm.preemption import watch_cpu_time
+from client_vm.process import NAME_BYTES_MAX, Action, Task
+from client_vm.signals import UNBLOCKABLE, deliver_pending, raise_signal
+
+_SIGNALS_MAX: Final = 64
+_MASK_BYTES: Final = 8
+RLIMITS: Final = 16
+"""RLIM_NLIMITS (asm-generic/resource.h)."""
+
+
+# -- identity ---------------------------------------------------------------------------------------
+
+
+def getpid(task: Task) -> int:
+    return task.process.pid
+
+
+def getppid(task: Task) -> int:
+    return task.process.parent_pid
+
+
+def getpgrp(task: Task) -> int:
+    return task.process.group
+
+
+def _own(task: Task, pid: int) -> None:
+    """Errno(ESRCH) unless pid names this process; others come with the process model."""
+    if pid not in (0, task.process.pid):
+        raise Errno(ESRCH)
+
+
+def getpgid(task: Task, pid: int) -> int:
+    _own(task, pid)
+    return task.process.group
+
+
+def getsid(task: Task, pid: int) -> int:
+    _own(task, pid)
+    return task.process.session
+
+
+def getuid(task: Task) -> int:
+    return task.process.credentials.uid
+
+
+def geteuid(task: Task) -> int:
+    return task.process.credentials.euid
+
+
+def getgid(task: Task) -> int:
+    return task.process.credentials.gid
+
+
+def getegid(task: Task) -> int:
+    return task.process.credentials.egid
+
+
+def _ids(*pointers: OutBuffer) -> None:
+    for pointer in pointers:
+        pointer.check(4)
+
+
+def getresuid(task: Task, real: OutBuffer, effective: OutBuffer, saved: OutBuffer) -> int:
+    who = task.process.credentials
+    _ids(real, effective, saved)
+    for pointer, value in ((real, who.uid), (effective, who.euid), (saved, who.suid)):
+        pointer.put(value.to_bytes(4, "little"))
+    return 0
+
+
+def getresgid(task: Task, real: OutBuffer, effective: OutBuffer, saved: OutBuffer) -> int:
+    who = task.process.credentials
+    _ids(real, effective, saved)
+    for pointer, value in ((real, who.gid), (effective, who.egid), (saved, who.sgid)):
+        pointer.put(value.to_bytes(4, "little"))
+    return 0
+
+
+def getgroups(task: Task, size: int, buffer: OutBuffer) -> int:
+    groups = task.process.credentials.groups
+    if size < 0 or 0 < size < len(groups):
+        raise Errno(EINVAL)
+    if size and groups:
+        buffer.put(b"".join(group.to_bytes(4, "little") for group in groups))
+    return len(groups)
+
+
+# -- limits and the machine -------------------------------------------------------------------------
+
+
+def prlimit64(task: Task, pid: int, resource: int, new: dict[str, int] | None, old: OutPointer | None) -> int:
+    process = task.process
+    if not 0 <= resource < RLIMITS:
+        raise Errno(EINVAL)
+    _own(task, pid)
+    soft, hard = process.limits[resource]
+    if old is not None:
+        old.ready()
+    if new is not None:
+        if new["rlim_cur"] > new["rlim_max"]:
+            raise Errno(EINVAL)
+        if new["rlim_max"] > hard and process.credentials.euid != 0:
+            raise Errno(EPERM)
+        process.limits[resource] = new["rlim_cur"], new["rlim_max"]
+        if resource == common.RLIMIT_NOFILE:
+            process.fds.limit = new["rlim_cur"]
+        elif resource == common.RLIMIT_CPU:
+            watch_cpu_time(task)
+    if old is not None:
+        old.pack(rlim_cur=soft, rlim_max=hard)
+    return 0
+
+
+def getrlimit(task: Task, resource: int, pointer: OutPointer) -> int:
+    return prlimit64(task, 0, resource, None, pointer)
+
+
+def setrlimit(task: Task, resource: int, new: dict[str, int]) -> int:
+    return prlimit64(task, 0, resource, new, None)
+
+
+def getrusage(task: Task, who: int, pointer: OutPointer) -> int:
+    if who not in (common.RUSAGE_SELF, common.RUSAGE_CHILDREN, common.RUSAGE_THREAD):
+        raise Errno(EINVAL)
+    if who == common.RUSAGE_CHILDREN:
+        pointer.pack()
+        return 0
+    used = task.kernel.cpu_time_ns() // 1000
+    resident = task.kernel.resident_bytes() >> 10
+    pointer.pack(utime_sec=used // 1_000_000, utime_usec=used % 1_000_000, ru_maxrss=resident)
+    return 0
+
+
+def getpriority(task: Task, which: int, who: int) -> int:
+    """20 - nice, as the kernel returns it (getpriority(2), C library/kernel differences)."""
+    if which == common.PRIO_PROCESS:
+        _own(task, who)
+    elif which not in (common.PRIO_PGRP, common.PRIO_USER):
+        raise Errno(EINVAL)
+    return 20 - task.process.nice
+
+
+def sysinfo(task: Task, pointer: OutPointer) -> int:
+    total = task.kernel.memory_total_bytes
+    pointer.pack(
+        uptime=int(task.kernel.clock.monotonic_s()), totalram=total, freeram=total // 2, procs=1, mem_unit=1
+    )
+    return 0
+
+
+def uname(task: Task, pointer: OutPointer) -> int:
+    kernel = task.kernel
+    pointer.pack(
+        sysname=b"Linux", nodename=kernel.hostname[:64], release=kernel.release, version=kernel.version,
+        machine=task.architecture.machine.encode(), domainname=b"(none)",
+    )  # fmt: skip
+    return 0
+
+
+def sched_getaffinity(task: Task, pid: int, size: int, mask: OutBuffer) -> int:
+    _own(task, pid)
+    if size % 8 or size * 8 & 0xFFFFFFFF < task.kernel.cpus:
+        raise Errno(EINVAL)
+    width = 8 * (-(-task.kernel.cpus // 64))
+    width = min(size, width)
+    mask.put(((1 << task.kernel.cpus) - 1).to_bytes(width, "little"))
+    return width
+
+
+def sched_yield(_task: Task) -> int:
+    """A process with one thread has nobody to yield to inside its worker (sched_yield(2))."""
+    return 0
+
+
+def getcpu(_task: Task, cpu: OutBuffer | None, node: OutBuffer | None) -> int:
+    for pointer in (cpu, node):
+        if pointer is not None:
+            pointer.check(4)
+    for pointer in (cpu, node):
+        if pointer is not None:
+            pointer.put(bytes(4))
+    return 0
+
+
+def getrandom(task: Task, buffer: OutBuffer, count: int, flags: int) -> int:
+    known = common.GRND_NONBLOCK | common.GRND_RANDOM | common.GRND_INSECURE
+    both = common.GRND_RANDOM | common.GRND_INSECURE
+    if flags & ~known or flags & both == both:
+        raise Errno(EINVAL)
+    views = buffer.views(min(count, RW_BYTES_MAX)) if count else []
+    for view in views:
+        view[:] = task.kernel.random.bytes(len(view))
+    return sum(map(len, views))
+
+
+# -- threads of one: what the C library asks at start -------------------------------------------------
+
+
+def set_tid_address(task: Task, address: int) -> int:
+    task.process.clear_child_tid = address
+    return task.process.pid
+
+
+def arch_prctl(task: Task, code: int, address: int) -> int:
+    cpu = task.cpu
+    if code == task.architecture.abi.ARCH_SET_FS:
+        cpu.tls = address
+        return 0
+    if code == task.architecture.abi.ARCH_GET_FS:
+        task.memory.write(address, cpu.tls.to_bytes(8, "little"))
+        return 0
+    if code == task.architecture.abi.ARCH_SET_GS:
+        cpu.write_register("gs_base", address)
+        return 0
+    if code == task.architecture.abi.ARCH_GET_GS:
+        task.memory.write(address, cpu.read_register("gs_base").to_bytes(8, "little"))
+        return 0
+    raise Errno(EINVAL)
+
+
+def prctl(task: Task, option: int, argument: int, _third: int, _fourth: int, _fifth: int) -> int:
+    process = task.process
+    if option == common.PR_SET_NAME:
+        raw = b"".join(task.memory.readable(argument, NAME_BYTES_MAX))
+        if b"\0" not in raw and len(raw) < NAME_BYTES_MAX:
+            raise Errno(EFAULT)
+        process.name = raw.split(b"\0")[0][:NAME_BYTES_MAX]
+        return 0
+    if option == common.PR_GET_NAME:
+        task.memory.write(argument, process.name.ljust(NAME_BYTES_MAX + 1, b"\0"))
+        return 0
+    if option == common.PR_GET_DUMPABLE:
+        return 1
+    raise Errno(EINVAL)
+
+
+# -- signals ----------------------------------------------------------------------------------------
+
+
+def rt_sigaction(
+    task: Task, signal: int, new: dict[str, Any] | None, old: OutPointer | None, size: int
+) -> int:
+    signals = task.process.signals
+    if size != _MASK_BYTES or not 1 <= signal <= _SIGNALS_MAX:
+        raise Errno(EINVAL)
+    if new is not None and signal in UNBLOCKABLE:
+        raise Errno(EINVAL)
+    before = signals.action(signal)
+    if old is not None:
+        old.ready()
+    if new is not None:
+        signals.actions[signal] = Action(
+            new["sa_handler"], new["sa_flags"], new["sa_restorer"], new["sa_mask"]
+        )
+        if signals.is_ignored(signal):
+            signals.pending &= ~(1 << (signal - 1))
+    if old is not None:
+        old.pack(
+            sa_handler=before.handler, sa_flags=before.flags, sa_restorer=before.restorer, sa_mask=before.mask
+        )
+    return 0
+
+
+def rt_sigprocmask(task: Task, how: int, new: InBuffer, old: OutBuffer, size: int) -> int:
+    signals = task.process.signals
+    if size != _MASK_BYTES:
+        raise Errno(EINVAL)
+    before = signals.blocked
+    after = before
+    if new.address:
+        mask = int.from_bytes(new.whole(_MASK_BYTES), "little")
+        if how == common.SIG_BLOCK:
+            after = before | mask
+        elif how == common.SIG_UNBLOCK:
+            after = before & ~mask
+        elif how == common.SIG_SETMASK:
+            after = mask
+        else:
+            raise Errno(EINVAL)
+    if old.address:
+        old.put(before.to_bytes(_MASK_BYTES, "little"))
+    signals.blocked = after & ~sum(1 << (signal - 1) for signal in UNBLOCKABLE)
+    deliver_pending(task)
+    return 0
+
+
+def rt_sigpending(task: Task, pointer: OutBuffer, size: int) -> int:
+    if size > _MASK_BYTES:
+        raise Errno(EINVAL)
+    pointer.put(task.process.signals.pending.to_bytes(_MASK_BYTES, "little")[:size])
+    return 0
+
+
+def sigaltstack(task: Task, new: dict[str, Any] | None, old: OutPointer | None) -> int:
+    signals = task.process.signals
+    if old is not None:
+        old.ready()
+    before = signals.stack
+    if new is not None:
+        if new["ss_flags"] & ~common.SS_DISABLE:
+            raise Errno(EINVAL)
+        if not new["ss_flags"] and new["ss_size"] < task.architecture.abi.MINSIGSTKSZ:
+            raise Errno(common.ENOMEM)
+        signals.stack = b"" if new["ss_flags"] else common.sigaltstack.pack(**new)
+    if old is not None:
+        old.put(before or common.sigaltstack.pack(ss_flags=common.SS_DISABLE))
+    return 0
+
+
+def kill(task: Task, pid: int, signal: int) -> int:
+    if not 0 <= signal <= _SIGNALS_MAX:
+        raise Errno(EINVAL)
+    process = task.process
+    if pid not in (process.pid, 0, -process.group):
+        raise Errno(ESRCH)
+    return _signal_self(task, signal)
+
+
+def _signal_self(task: Task, signal: int) -> int:
+    if signal:
+        raise_signal(task, signal)
+    return 0
+
+
+def tkill(task: Task, thread: int, signal: int) -> int:
+    if thread <= 0 or not 0 <= signal <= _SIGNALS_MAX:
+        raise Errno(EINVAL)
+    _own(task, thread)
+    return _signal_self(task, signal)
+
+
+def tgkill(task: Task, group: int, thread: int, signal: int) -> int:
+    if group <= 0:
+        raise Errno(EINVAL)
+    if group != task.process.pid:
+        raise Errno(ESRCH)
+    return tkill(task, thread, signal)
+
+
+def exit_group(_task: Task, status: int) -> int:
+    raise GuestExit(status & 0xFF)

@@ -1,0 +1,218 @@
+"""The syscall table: one row per syscall, for both architectures; everything else is derived from it.
+
+Numbers come from the kernel's headers by name (client_vm.abi). A name that one architecture lacks simply
+has no number there. To add a call: write its handler in client_vm/syscalls, add its row here.
+"""
+
+from client_vm.abi import common
+from client_vm.abi.common import ENOSYS
+from client_vm.arguments import (
+    ADDRESS,
+    FD,
+    ID,
+    IN_BUFFER,
+    INT,
+    IOVEC,
+    MODE,
+    NAME,
+    OFFSET,
+    OPTIONAL_OUT_BUFFER,
+    OPTIONAL_PATH,
+    OUT_BUFFER,
+    PATH,
+    PID,
+    SIZE,
+    UINT,
+    ULONG,
+    in_struct,
+    out_abi_struct,
+    out_struct,
+)  # fmt: skip
+from client_vm.rows import TABLE
+from client_vm.syscalls import clocks, files, memory, metadata, names, processes, xattrs
+
+row, refuse = TABLE.row, TABLE.refuse
+
+_STAT = out_abi_struct("stat")
+_TIMESPEC = in_struct(common.timespec)
+_TIMESPEC_OUT = out_struct(common.timespec)
+
+# Open files. Of the length of a vector the kernel looks at 32 bits only (lib/iov_iter.c: import_iovec).
+row("read", files.read, FD, OUT_BUFFER, SIZE)
+row("write", files.write, FD, IN_BUFFER, SIZE)
+row("pread64", files.pread64, FD, OUT_BUFFER, SIZE, OFFSET)
+row("pwrite64", files.pwrite64, FD, IN_BUFFER, SIZE, OFFSET)
+row("readv", files.readv, FD, IOVEC, UINT)
+row("writev", files.writev, FD, IOVEC, UINT)
+row("preadv", files.preadv, FD, IOVEC, UINT, OFFSET, ULONG)
+row("pwritev", files.pwritev, FD, IOVEC, UINT, OFFSET, ULONG)
+row("preadv2", files.preadv2, FD, IOVEC, UINT, OFFSET, ULONG, INT, partial="flags are EOPNOTSUPP")
+row("pwritev2", files.pwritev2, FD, IOVEC, UINT, OFFSET, ULONG, INT, partial="flags are EOPNOTSUPP")
+row("open", files.open_, PATH, INT, MODE, partial="O_TMPFILE is EOPNOTSUPP")
+row("openat", files.openat, FD, PATH, INT, MODE, partial="O_TMPFILE is EOPNOTSUPP")
+row("openat2", files.openat2, FD, PATH, IN_BUFFER, SIZE, partial="RESOLVE_* are EINVAL")
+row("creat", files.creat, PATH, MODE)
+row("close", files.close, FD)
+row("close_range", files.close_range, UINT, UINT, UINT)
+row("lseek", files.lseek, FD, OFFSET, UINT)
+row("ftruncate", files.ftruncate, FD, OFFSET)
+row("fallocate", files.fallocate, FD, INT, OFFSET, OFFSET, partial="allocates, punches holes; no collapse")
+row("fsync", files.fsync, FD)
+row("fdatasync", files.fsync, FD)
+row("fadvise64", files.fadvise64, FD, OFFSET, OFFSET, INT)
+row("readahead", files.readahead, FD, OFFSET, SIZE)
+row("sendfile", files.sendfile, FD, FD, OPTIONAL_OUT_BUFFER, SIZE)
+row(
+    "copy_file_range", files.copy_file_range,
+    FD, OPTIONAL_OUT_BUFFER, FD, OPTIONAL_OUT_BUFFER, SIZE, UINT,
+)  # fmt: skip
+row("dup", files.dup, FD)
+row("dup2", files.dup2, FD, FD)
+row("dup3", files.dup3, FD, FD, INT)
+row("fcntl", files.fcntl, FD, UINT, ULONG, partial="locks come with processes")
+row("ioctl", files.ioctl, FD, UINT, OUT_BUFFER, partial="terminal requests and FIONREAD")
+
+# Names.
+row("mkdir", names.mkdir, PATH, MODE)
+row("mkdirat", names.mkdirat, FD, PATH, MODE)
+row("mknod", names.mknod, PATH, MODE, UINT, partial="devices are EPERM")
+row("mknodat", names.mknodat, FD, PATH, MODE, UINT, partial="devices are EPERM")
+row("rmdir", names.rmdir, PATH)
+row("unlink", names.unlink, PATH)
+row("unlinkat", names.unlinkat, FD, PATH, INT)
+row("rename", names.rename, PATH, PATH)
+row("renameat", names.renameat, FD, PATH, FD, PATH)
+row("renameat2", names.renameat2, FD, PATH, FD, PATH, UINT, partial="no RENAME_WHITEOUT")
+row("link", names.link, PATH, PATH)
+row("linkat", names.linkat, FD, PATH, FD, PATH, INT)
+row("symlink", names.symlink, PATH, PATH)
+row("symlinkat", names.symlinkat, PATH, FD, PATH)
+row("readlink", names.readlink, PATH, OUT_BUFFER, INT)
+row("readlinkat", names.readlinkat, FD, PATH, OUT_BUFFER, INT)
+row("getdents", names.getdents, FD, OUT_BUFFER, UINT)
+row("getdents64", names.getdents64, FD, OUT_BUFFER, UINT)
+row("getcwd", names.getcwd, OUT_BUFFER, SIZE)
+row("chdir", names.chdir, PATH)
+row("fchdir", names.fchdir, FD)
+
+# What is known about objects.
+row("stat", metadata.stat, PATH, _STAT)
+row("lstat", metadata.lstat, PATH, _STAT)
+row("fstat", metadata.fstat, FD, _STAT)
+row("newfstatat", metadata.newfstatat, FD, PATH, _STAT, INT)
+row("statx", metadata.statx, FD, PATH, INT, UINT, out_struct(common.statx))
+row("access", metadata.access, PATH, INT)
+row("faccessat", metadata.faccessat, FD, PATH, INT)
+row("faccessat2", metadata.faccessat2, FD, PATH, INT, INT)
+row("chmod", metadata.chmod, PATH, MODE)
+row("fchmod", metadata.fchmod, FD, MODE)
+row("fchmodat", metadata.fchmodat, FD, PATH, MODE)
+row("fchmodat2", metadata.fchmodat2, FD, PATH, MODE, UINT)
+row("chown", metadata.chown, PATH, ID, ID)
+row("lchown", metadata.lchown, PATH, ID, ID)
+row("fchown", metadata.fchown, FD, ID, ID)
+row("fchownat", metadata.fchownat, FD, PATH, ID, ID, INT)
+row("truncate", metadata.truncate, PATH, OFFSET)
+row("utime", metadata.utime, PATH, in_struct(common.utimbuf, optional=True))
+row("utimes", metadata.utimes, PATH, IN_BUFFER)
+row("futimesat", metadata.futimesat, FD, OPTIONAL_PATH, IN_BUFFER)
+row("utimensat", metadata.utimensat, FD, OPTIONAL_PATH, IN_BUFFER, INT)
+row("statfs", metadata.statfs, PATH, out_struct(common.statfs))
+row("fstatfs", metadata.fstatfs, FD, out_struct(common.statfs))
+row("sync", metadata.sync)
+row("syncfs", metadata.syncfs, FD)
+row("umask", metadata.umask, INT)
+row("setxattr", xattrs.setxattr, PATH, NAME, IN_BUFFER, SIZE, INT)
+row("lsetxattr", xattrs.lsetxattr, PATH, NAME, IN_BUFFER, SIZE, INT)
+row("fsetxattr", xattrs.fsetxattr, FD, NAME, IN_BUFFER, SIZE, INT)
+row("getxattr", xattrs.getxattr, PATH, NAME, OUT_BUFFER, SIZE)
+row("lgetxattr", xattrs.lgetxattr, PATH, NAME, OUT_BUFFER, SIZE)
+row("fgetxattr", xattrs.fgetxattr, FD, NAME, OUT_BUFFER, SIZE)
+row("listxattr", xattrs.listxattr, PATH, OUT_BUFFER, SIZE)
+row("llistxattr", xattrs.llistxattr, PATH, OUT_BUFFER, SIZE)
+row("flistxattr", xattrs.flistxattr, FD, OUT_BUFFER, SIZE)
+row("removexattr", xattrs.removexattr, PATH, NAME)
+row("lremovexattr", xattrs.lremovexattr, PATH, NAME)
+row("fremovexattr", xattrs.fremovexattr, FD, NAME)
+
+# Memory.
+row("brk", memory.brk, ADDRESS)
+row("mmap", memory.mmap, ADDRESS, SIZE, ULONG, ULONG, FD, ULONG, partial="MAP_SHARED is ENODEV so far")
+row("munmap", memory.munmap, ADDRESS, SIZE)
+row("mprotect", memory.mprotect, ADDRESS, SIZE, ULONG)
+row("mremap", memory.mremap, ADDRESS, SIZE, SIZE, ULONG, ADDRESS, partial="no MREMAP_DONTUNMAP")
+row("madvise", memory.madvise, ADDRESS, SIZE, INT, partial="MADV_DONTNEED and hints")
+row("msync", memory.msync, ADDRESS, SIZE, INT)
+row("mlock", memory.mlock, ADDRESS, SIZE)
+row("munlock", memory.munlock, ADDRESS, SIZE)
+row("mincore", memory.mincore, ADDRESS, SIZE, OUT_BUFFER)
+
+# Time.
+row("clock_gettime", clocks.clock_gettime, INT, _TIMESPEC_OUT)
+row("clock_getres", clocks.clock_getres, INT, out_struct(common.timespec, optional=True))
+row(
+    "gettimeofday", clocks.gettimeofday,
+    out_struct(common.timeval, optional=True), out_struct(common.timezone, optional=True),
+)  # fmt: skip
+row("time", clocks.time, OPTIONAL_OUT_BUFFER)
+row("nanosleep", clocks.nanosleep, _TIMESPEC, out_struct(common.timespec, optional=True))
+row(
+    "clock_nanosleep", clocks.clock_nanosleep,
+    INT, INT, _TIMESPEC, out_struct(common.timespec, optional=True),
+)  # fmt: skip
+row("times", clocks.times, out_struct(common.tms, optional=True))
+
+# The process.
+row("getpid", processes.getpid)
+row("getppid", processes.getppid)
+row("gettid", processes.getpid)
+row("getpgrp", processes.getpgrp)
+row("getpgid", processes.getpgid, PID, partial="its own process only")
+row("getsid", processes.getsid, PID, partial="its own process only")
+row("getuid", processes.getuid)
+row("geteuid", processes.geteuid)
+row("getgid", processes.getgid)
+row("getegid", processes.getegid)
+row("getresuid", processes.getresuid, OUT_BUFFER, OUT_BUFFER, OUT_BUFFER)
+row("getresgid", processes.getresgid, OUT_BUFFER, OUT_BUFFER, OUT_BUFFER)
+row("getgroups", processes.getgroups, INT, OUT_BUFFER)
+row(
+    "prlimit64", processes.prlimit64,
+    PID, INT, in_struct(common.rlimit, optional=True), out_struct(common.rlimit, optional=True),
+    partial="its own process only",
+)  # fmt: skip
+row("getrlimit", processes.getrlimit, INT, out_struct(common.rlimit))
+row("setrlimit", processes.setrlimit, INT, in_struct(common.rlimit))
+row("getrusage", processes.getrusage, INT, out_struct(common.rusage), partial="CPU time only")
+row("getpriority", processes.getpriority, INT, INT, partial="its own process only")
+row("sysinfo", processes.sysinfo, out_struct(common.sysinfo))
+row("uname", processes.uname, out_struct(common.utsname))
+row("sched_getaffinity", processes.sched_getaffinity, PID, UINT, OUT_BUFFER, partial="its own process only")
+row("sched_yield", processes.sched_yield)
+row("getcpu", processes.getcpu, OPTIONAL_OUT_BUFFER, OPTIONAL_OUT_BUFFER)
+row("getrandom", processes.getrandom, OUT_BUFFER, SIZE, UINT)
+row("set_tid_address", processes.set_tid_address, ADDRESS)
+row("arch_prctl", processes.arch_prctl, INT, ADDRESS)
+row("prctl", processes.prctl, INT, ULONG, ULONG, ULONG, ULONG, partial="the task's name, dumpable")
+row(
+    "rt_sigaction", processes.rt_sigaction,
+    INT, in_struct(common.sigaction, optional=True), out_struct(common.sigaction, optional=True), SIZE,
+    partial="handlers are kept, not called yet",
+)  # fmt: skip
+row("rt_sigprocmask", processes.rt_sigprocmask, INT, IN_BUFFER, OUT_BUFFER, SIZE)
+row("rt_sigpending", processes.rt_sigpending, OUT_BUFFER, SIZE)
+row(
+    "sigaltstack", processes.sigaltstack,
+    in_struct(common.sigaltstack, optional=True), out_struct(common.sigaltstack, optional=True),
+)  # fmt: skip
+row("kill", processes.kill, PID, INT, partial="its own process only")
+row("tkill", processes.tkill, PID, INT, partial="its own process only")
+row("tgkill", processes.tgkill, PID, PID, INT, partial="its own process only")
+row("exit", processes.exit_group, INT)
+row("exit_group", processes.exit_group, INT)
+
+# Refused for good, each for a reason.
+refuse("rseq", ENOSYS, "C libraries run without it")
+refuse("set_robust_list", ENOSYS, "comes with threads; C libraries run without it")
+refuse("io_uring_setup", ENOSYS, "programs fall back to read and write")
+refuse("userfaultfd", ENOSYS, "the MMU is farcall's own")

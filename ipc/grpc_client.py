@@ -1,0 +1,496 @@
+"""The gRPC carrier, client's side: the gateway's link, and a synchronous channel of unary calls for tools.
+
+The link keeps every call until its reply has come: whatever happens to connection or server, it reconnects,
+resumes its sessions and sends the unanswered calls again under the identity they have (EXACTLY-ONCE).
+"""
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import trio
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+
+from farcall.v1.session_pb2 import (
+    REFUSAL_MALFORMED,
+    REFUSAL_NOT_READY,
+    REFUSAL_OVERLOADED,
+    REFUSAL_STALE_SESSION,
+    REFUSAL_UNSUPPORTED,
+    CarryRequest,
+    CarryResponse,
+    GoodbyeRequest,
+    HelloRequest,
+    HelloResponse,
+    RenewRequest,
+    RenewResponse,
+)
+from ipc import batch
+from ipc.address import Address
+from ipc.batch import FrameWriter
+from ipc.endpoint import BrokenError, FullError, Peer
+from ipc.greeting import ConnectError, check_hello, refusal_text
+from ipc.limits import DATA_BYTES_MAX, HELLO_TIMEOUT_S, RENEW_INTERVAL_S, RING_ENTRIES
+from ipc.message import Call, MalformedError, Reply, call_to_unary, encode_request, unary_to_reply
+from ipc.operations import BY_NAME, OPERATIONS, Operation
+from ipc.outstanding import GOODBYE, Answer, Outstanding, Pending
+from ipc.seams import Clock
+from ipc.side_loop import AbandonedError, Crossing, SideLoop, together
+
+BACKOFF_MIN_S, BACKOFF_MAX_S = 0.05, 1.0
+HANDSHAKE_S: Final = 5.0
+"""How long one attempt may take: TCP, HTTP/2, the stream, and each Hello that resumes a session."""
+RENEW_SESSIONS_MAX: Final = 4096
+"""Sessions in one Renew: a uint64 takes at most 10 bytes, a body at most BODY_BYTES_MAX."""
+RESUMES_AT_ONCE: Final = 64
+FAREWELL_S: Final = 1.0
+
+OPTIONS: Final = (
+    ("grpc.max_receive_message_length", batch.FRAME_BYTES_MAX),
+    ("grpc.max_send_message_length", batch.FRAME_BYTES_MAX),
+    ("grpc.enable_retries", 0),  # gRPC must never repeat a call by itself
+    ("grpc.enable_http_proxy", 0),  # an address is where the server is
+    ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new attempt, without another's backoff
+    ("grpc.keepalive_time_ms", 10_000),  # finds servers whose host vanished
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),  # no limit: an idle stream is watched too
+)
+
+EOF: Final[Any] = grpc.aio.EOF
+"""What a stream's read gives at its end."""
+
+CARRY: Final = "/farcall.v1.CarrierService/Carry"
+REFUSAL_OF_STATUS: Final = {
+    grpc.StatusCode.INVALID_ARGUMENT: REFUSAL_MALFORMED,
+    grpc.StatusCode.UNIMPLEMENTED: REFUSAL_UNSUPPORTED,
+}
+"""What a status other than OK says for certain; all others, as of a server that dies, leave it unknown."""
+
+
+def method(operation: Operation) -> str:
+    """The operation's path in HTTP/2."""
+    return f"/{operation.service}/{operation.name}"
+
+
+HELLO: Final = method(BY_NAME["Hello"])
+RENEW: Final = method(BY_NAME["Renew"])
+
+
+@dataclass(slots=True)
+class _Try:
+    """One rpc of a UnaryChannel; no operation, no rpc."""
+
+    operation: Operation | None
+    future: Any
+    data_room: int
+
+
+class GrpcLink:
+    """Many workers' calls to one server over one Carry stream. Made by `connect`; used in trio's thread."""
+
+    def __init__(self, address: Address, renew_interval_s: float) -> None:
+        self.address = address
+        self._side = SideLoop.hold()
+        self._to_trio = Crossing(trio.lowlevel.current_trio_token().run_sync_soon)
+        self._connection = _Connection(address, self._deliver, self._crash, renew_interval_s)
+        self._closed = False
+        self._submitted: deque[Pending] = deque()
+        self._submission_due = False
+
+    @classmethod
+    async def connect(
+        cls, address: Address, clock: Clock, *, deadline: float, renew_interval_s: float = RENEW_INTERVAL_S
+    ) -> "GrpcLink":
+        """A link whose server answers. ConnectError once the monotonic clock passes `deadline`."""
+        link = cls(address, renew_interval_s)
+        connection = link._connection
+        try:
+            link._side.crossing.put(connection.start)
+            timeout_s = max(0.0, deadline - clock.monotonic_s())
+            await link._side.run(partial(connection.wait_up, timeout_s))
+        except BaseException:
+            await link.aclose()
+            raise
+        return link
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection at the moment, for a person; empty while there is one."""
+        return self._connection.trouble
+
+    async def hello(self, request: HelloRequest, timeout_s: float | None = HELLO_TIMEOUT_S) -> HelloResponse:
+        """Opens a session, which the link renews and resumes from now on. None: waits for a server for ever.
+
+        ConnectError: no answer in time, no common protocol version, or refused (see its `refusal`).
+        """
+        return await self._side.run(partial(self._connection.hello, request, timeout_s))
+
+    def submit(
+        self, call: Call, peer: Peer, complete: Callable[[Reply], None], into: memoryview | None = None
+    ) -> None:
+        """As ipc.endpoint.Endpoint: `complete` comes once the server has answered, however long that takes.
+
+        MalformedError if the call breaks a limit. After `aclose` nothing completes any more.
+        """
+        del peer  # the server knows the link's principal, not the worker's
+        batch.check_call(call)
+        if type(call.data) is not bytes:
+            # The link may have to send it again when a worker's ring is long gone.
+            call = replace(call, data=bytes(call.data))
+        self._submitted.append(Pending(call, complete, into))
+        if not self._submission_due:
+            self._submission_due = True
+            self._side.crossing.put(self._submit_all)
+
+    def batched(self) -> AbstractContextManager[None]:
+        """Around several `submit`: the link looks at them when the last is there, and sends them together."""
+        return self._side.crossing.corked()
+
+    def closed(self, session: int, peer: Peer) -> None:
+        """As ipc.endpoint.Endpoint: says Goodbye for a session, no longer renews or resumes it."""
+        goodbye = encode_request(GoodbyeRequest())
+        goodbye.session = session
+        self.submit(goodbye, peer, lambda reply: None)
+        self._side.crossing.put(partial(self._connection.forget, session))
+
+    async def aclose(self) -> None:
+        """Ends the sessions and the connection; calls without a reply stay without one."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            with trio.CancelScope(shield=True):
+                await self._side.run(self._connection.stop)
+        finally:
+            self._side.release()
+
+    def _submit_all(self) -> None:
+        """In the side loop: takes all calls that are there by now."""
+        self._submission_due = False  # before taking: a call that comes now crosses again
+        self._connection.submit(self._submitted)
+
+    def _deliver(self, answers: list[Answer]) -> None:
+        """From the side loop: hands replies over, one crossing for all of a frame."""
+        self._to_trio.put(partial(self._complete, answers))
+
+    def _crash(self, error: BaseException) -> None:
+        """From the side loop: a bug must not look like a server that never answers."""
+
+        def crash() -> None:
+            raise error
+
+        self._to_trio.put(crash)
+
+    def _complete(self, answers: list[Answer]) -> None:
+        if self._closed:
+            return
+        with self._side.crossing.corked():  # a completion is often followed by the next call
+            for pending, reply in answers:
+                into, count = pending.into, len(reply.data)
+                if into is not None and 0 < count <= len(into):
+                    into[:count] = reply.data
+                    reply.data = into[:count]
+                pending.complete(reply)
+
+
+class _Connection:
+    """The link's other half, all of it in the side loop."""
+
+    def __init__(
+        self,
+        address: Address,
+        deliver: Callable[[list[Answer]], None],
+        crash: Callable[[BaseException], None],
+        renew_interval_s: float,
+    ) -> None:
+        self.trouble = "not connected yet"
+        self._address = address
+        self._deliver = deliver
+        self._crash = crash
+        self._renew_interval_s = renew_interval_s
+        self._outstanding = Outstanding()
+        self._up = asyncio.Event()
+        self._channel: Any = None
+        self._writer: FrameWriter | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # What the link asks for.
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._live())
+        self._task.add_done_callback(self._ended)
+
+    def submit(self, submitted: deque[Pending]) -> None:
+        add, writer = self._outstanding.add, self._writer
+        while submitted:
+            pending = submitted.popleft()
+            tag = add(pending)
+            if writer is not None:
+                writer.put(tag, pending.call)
+        if writer is not None:
+            writer.wake()
+
+    def forget(self, session: int) -> None:
+        self._outstanding.forget(session)
+
+    async def wait_up(self, timeout_s: float) -> None:
+        try:
+            await asyncio.wait_for(self._up.wait(), timeout_s)
+        except TimeoutError:
+            raise ConnectError(f"no server at {self._address}: {self.trouble}") from None
+
+    async def hello(self, request: HelloRequest, timeout_s: float | None) -> HelloResponse:
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await self._say_hello(request)
+        except TimeoutError:
+            raise ConnectError(f"no answer from {self._address}: {self.trouble or 'it is not ready'}") from None
+        check_hello(self._address, request, response)
+        self._outstanding.opened(request, response)
+        return response
+
+    async def stop(self) -> None:
+        sessions = self._outstanding.farewells() if self._up.is_set() else ()
+        if sessions:
+            farewells = [asyncio.ensure_future(self._farewell(number)) for number in sessions]
+            _, late = await asyncio.wait(farewells, timeout=FAREWELL_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*farewells, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    # Its own life.
+
+    async def _live(self) -> None:
+        """Connects for ever: as a hard NFS mount, it never gives a call up."""
+        delay_s = BACKOFF_MIN_S
+        while True:
+            channel: Any = grpc.aio.insecure_channel(self._address.target, options=OPTIONS)
+            try:
+                stream = await self._handshake(channel)
+                delay_s = BACKOFF_MIN_S
+                await self._carry(channel, stream)
+            except grpc.aio.AioRpcError as error:
+                self.trouble = _reason(error)
+            except (BrokenError, MalformedError, AbandonedError, asyncio.InvalidStateError) as error:
+                self.trouble = str(error)  # InvalidStateError: written to after its end
+            except TimeoutError:
+                self.trouble = "it does not answer"
+            finally:
+                self._up.clear()
+                self._channel = self._writer = None
+                await channel.close()
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, BACKOFF_MAX_S)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._crash(error)
+
+    async def _handshake(self, channel: Any) -> Any:
+        stream = channel.stream_stream(CARRY)()
+        async with asyncio.timeout(HANDSHAKE_S):
+            await stream.wait_for_connection()
+        gate = asyncio.Semaphore(RESUMES_AT_ONCE)
+        await together([self._resume(channel, gate, request) for request in self._outstanding.resumes()])
+        return stream
+
+    async def _resume(self, channel: Any, gate: asyncio.Semaphore, request: HelloRequest) -> None:
+        session = request.resume_session
+        async with gate:
+            if not self._outstanding.is_open(session):
+                return
+            answer = await channel.unary_unary(HELLO)(request.SerializeToString(), timeout=HANDSHAKE_S)
+        outcome = batch.parse(HelloResponse, answer).outcome
+        if outcome.refusal == REFUSAL_STALE_SESSION:
+            self._deliver(self._outstanding.stale(session))
+        elif outcome.refusal or outcome.errno:
+            raise BrokenError(f"session {session} cannot go on: {refusal_text(outcome)}")
+
+    async def _carry(self, channel: Any, stream: Any) -> None:
+        writer = FrameWriter(CarryRequest, batch.add_call, batch.call_size, stream.write)
+        for tag, call in self._outstanding.unanswered():
+            writer.put(tag, call)
+        self._channel, self._writer, self.trouble = channel, writer, ""
+        self._up.set()
+        await together([writer.run(), self._read(stream), self._renew(channel)])
+
+    async def _read(self, stream: Any) -> None:
+        while True:
+            frame = await stream.read()
+            if frame is EOF:
+                status = await stream.code()
+                details = await stream.details()
+                raise BrokenError(details or f"the server ended the stream ({status.name})")
+            self._deliver(self._outstanding.take(batch.parse(CarryResponse, frame).completions))
+
+    async def _renew(self, channel: Any) -> None:
+        """Renews every leased session. That it failed is no news: the stream tells if the server is gone."""
+        renew = channel.unary_unary(RENEW)
+        while True:
+            await asyncio.sleep(self._renew_interval_s)
+            leased = self._outstanding.leased()
+            for first in range(0, len(leased), RENEW_SESSIONS_MAX):
+                request = RenewRequest(sessions=leased[first : first + RENEW_SESSIONS_MAX])
+                try:
+                    answer = await renew(request.SerializeToString(), timeout=HANDSHAKE_S)
+                except grpc.aio.AioRpcError:
+                    continue
+                for number in batch.parse(RenewResponse, answer).stale:
+                    self._outstanding.forget(number)
+
+    async def _say_hello(self, request: HelloRequest) -> HelloResponse:
+        """Asks until somebody answers who is ready. A lost answer leaves a session that its lease ends."""
+        delay_s = BACKOFF_MIN_S
+        while True:
+            while self._channel is None:
+                await self._up.wait()
+            say = self._channel.unary_unary(HELLO)
+            try:
+                answer = await say(request.SerializeToString(), timeout=HANDSHAKE_S)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in REFUSAL_OF_STATUS:
+                    raise ConnectError(f"{self._address} refused: {_reason(error)}") from None
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise  # we were; otherwise the rpc was, with its connection
+            else:
+                response = batch.parse(HelloResponse, answer)
+                if response.outcome.refusal not in (REFUSAL_NOT_READY, REFUSAL_OVERLOADED):
+                    return response
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, BACKOFF_MAX_S)
+
+    async def _farewell(self, session: int) -> None:
+        goodbye = GoodbyeRequest()
+        goodbye.identity.session = session
+        await self._channel.unary_unary(method(GOODBYE))(goodbye.SerializeToString(), timeout=FAREWELL_S)
+
+
+class UnaryChannel:
+    """ipc.endpoint.Channel by unary calls, one rpc each: for tools and tests. Used from one thread.
+
+    `hello`, `wait` and `close` block. gRPC connects by itself, also again: a BrokenError is of one try only.
+    """
+
+    def __init__(self, address: Address, clock: Clock) -> None:
+        self._address = address
+        self._clock = clock
+        self._channel: Any = grpc.insecure_channel(address.target, options=OPTIONS)
+        self._session = 0
+        self._tags = itertools.count(1)
+        self._tries: dict[int, _Try] = {}
+        self._abandoned: set[Any] = set()
+
+    def hello(self, request: HelloRequest, timeout_s: float = HELLO_TIMEOUT_S) -> HelloResponse:
+        """Opens (or resumes) the session of all later calls; nobody renews it. ConnectError."""
+        say = self._channel.unary_unary(HELLO)
+        try:
+            answer = say(request.SerializeToString(), timeout=timeout_s, wait_for_ready=True)
+        except grpc.RpcError as error:
+            raise ConnectError(f"no server at {self._address}: {_reason(error)}") from None
+        response = batch.parse(HelloResponse, answer)
+        check_hello(self._address, request, response)
+        self._session = response.session
+        return response
+
+    def submit(self, call: Call, data_room: int = 0) -> int:
+        """As Channel. ValueError if the call breaks a limit, or its body is not its operation's."""
+        operation = OPERATIONS.get(call.opcode)
+        try:
+            batch.check_call(call)
+            if data_room > DATA_BYTES_MAX:
+                raise MalformedError(f"room for {data_room} bytes; the limit is {DATA_BYTES_MAX}")
+            request: Any = call_to_unary(call) if operation is not None else None
+        except (MalformedError, DecodeError) as error:
+            raise ValueError(str(error)) from None
+        if len(self._tries) + len(self._abandoned) >= RING_ENTRIES and self._in_flight() >= RING_ENTRIES:
+            raise FullError(f"{RING_ENTRIES} calls in flight")
+        tag = next(self._tags)
+        future = None
+        if operation is not None:
+            if "identity" in operation.request.DESCRIPTOR.fields_by_name:
+                request.identity.session = self._session
+            future = self._channel.unary_unary(method(operation)).future(request.SerializeToString())
+        self._tries[tag] = _Try(operation, future, data_room)
+        return tag
+
+    def wait(self, tag: int, deadline: float | None) -> Reply | None:
+        """As Channel."""
+        attempt = self._tries[tag]
+        if attempt.operation is None:
+            return Reply(refusal=REFUSAL_UNSUPPORTED)  # there is no method to ask for
+        timeout_s = None if deadline is None else max(0.0, deadline - self._clock.monotonic_s())
+        try:
+            answer = attempt.future.result(timeout_s)
+            reply = unary_to_reply(attempt.operation.response.FromString(answer))
+        except grpc.FutureTimeoutError:
+            return None
+        except (grpc.FutureCancelledError, DecodeError) as error:
+            raise BrokenError(f"{self._address}: {error or 'the channel was closed'}") from None
+        except grpc.RpcError as error:
+            refusal = REFUSAL_OF_STATUS.get(error.code())
+            if refusal is None:
+                raise BrokenError(f"{self._address}: {_reason(error)}") from None
+            return Reply(refusal=refusal)
+        return reply if len(reply.data) <= attempt.data_room else Reply(refusal=REFUSAL_MALFORMED)
+
+    def release(self, tag: int) -> None:
+        """As Channel. An abandoned try goes on, unheard: gRPC would cancel a future that nobody holds."""
+        future = self._tries.pop(tag).future
+        if future is not None and not future.done():
+            self._abandoned.add(future)
+            future.add_done_callback(self._abandoned.discard)
+
+    def close(self) -> None:
+        """As Channel; says Goodbye first if there is a session. Again: nothing."""
+        session, self._session = self._session, 0
+        if session:
+            goodbye = GoodbyeRequest()
+            goodbye.identity.session = session
+            say = self._channel.unary_unary(method(GOODBYE))
+            said = say.future(goodbye.SerializeToString(), timeout=FAREWELL_S)
+            said.exception()  # unheard: the lease ends it
+        self._tries.clear()
+        self._channel.close()
+
+    def _in_flight(self) -> int:
+        futures = [attempt.future for attempt in self._tries.values() if attempt.future is not None]
+        return len(self._abandoned) + sum(not future.done() for future in futures)
+
+
+def check_health(address: Address, timeout_s: float = HELLO_TIMEOUT_S) -> str:
+    """What gRPC's standard health service says of the server: "SERVING", "NOT_SERVING". ConnectError."""
+    channel: Any = grpc.insecure_channel(address.target, options=OPTIONS)
+    with channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        try:
+            answer = check(health_pb2.HealthCheckRequest().SerializeToString(), timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise ConnectError(f"no server at {address}: {_reason(error)}") from None
+    status = batch.parse(health_pb2.HealthCheckResponse, answer).status
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(status))
+
+
+def _reason(error: Any) -> str:
+    """One line for a person out of gRPC's report, whose last clause is the host's errno."""
+    if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+        return "it is not a farcall server"
+    if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return "it does not answer"
+    details = " ".join(str(error.details()).split())
+    last = details.rpartition("last error: ")[2]
+    return last.rpartition(": ")[2] or str(error.code().name)

@@ -1,0 +1,32 @@
+"""Every limit of the transport, in one place. Full is an ordinary answer (STYLE: house rule 9)."""
+
+from typing import Final
+
+PROTOCOL_MIN: Final = 1
+PROTOCOL_MAX: Final = 1
+
+DATA_BYTES_MAX: Final = 1 << 20
+"""Of one call's or reply's data."""
+BODY_BYTES_MAX: Final = 64 << 10
+"""Of one call's or reply's other fields, encoded."""
+SLOTS_MAX: Final = 64
+"""Of one session: calls that may be in flight with an identity."""
+GROUPS_MAX: Final = 64
+"""Supplementary groups in Credentials."""
+BATCH_CALLS_MAX: Final = 1024
+"""Calls in one CarryRequest."""
+
+RING_ENTRIES: Final = 64
+"""Submissions (and completions) a ring holds; a power of two."""
+RING_ARENA_BYTES: Final = 4 << 20
+"""Bodies and data of the calls in flight on one ring."""
+RING_SPIN_WORKER_US: Final = 50
+RING_SPIN_SERVER_US: Final = 20
+
+HELLO_TIMEOUT_S: Final = 5.0
+"""How long a client waits for a server to appear."""
+LEASE_MS: Final = 15_000
+"""Life of a session that no control socket keeps alive."""
+RENEW_INTERVAL_S: Final = 5.0
+REFUSAL_RETRY_S: Final = 0.01
+"""Pause before a call is offered again that was refused as OVERLOADED or NOT_READY."""

@@ -1,0 +1,497 @@
+"""The server's side of rings: the handshake, and one pump over all rings.
+
+Whatever a client writes into its ring or its sockets ends at most that ring and its session. The pump
+executes calls by Endpoint.submit in trio's thread; completions may come later from the same thread.
+"""
+
+import errno as errno_codes
+import logging
+import os
+import select
+import socket
+import stat
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+import trio
+from google.protobuf.message import DecodeError
+
+from farcall.v1.session_pb2 import REFUSAL_MALFORMED, HelloRequest
+from ipc.endpoint import Endpoint, Peer
+from ipc.limits import BODY_BYTES_MAX, DATA_BYTES_MAX, HELLO_TIMEOUT_S, RING_ENTRIES, RING_SPIN_SERVER_US
+from ipc.message import Call, MalformedError, Reply
+from ipc.passing import receive_descriptors, send_descriptors
+from ipc.ring_layout import (
+    ARENA_OFFSET,
+    BODY_LENGTH,
+    CLIENT_SLEEPING,
+    COMPLETION,
+    COMPLETION_TAIL,
+    COMPLETIONS_OFFSET,
+    ENTRY_MASK,
+    HEADER_BYTES,
+    PACKED_OPCODES,
+    RING_BYTES,
+    SERVER_SLEEPING,
+    SUBMISSION,
+    SUBMISSION_TAIL,
+    SUBMISSIONS_OFFSET,
+    UNIT_BYTES,
+    UNIT_SHIFT,
+    write_header,
+)
+from ipc.seams import Clock, HostClock
+from ipc.shared_memory import create_sealed, fence, map_sealed, order
+
+log = logging.getLogger(__name__)
+
+_ARENA_BYTES: Final = RING_BYTES - ARENA_OFFSET
+_TURN_S: Final = 0.001
+"""How long the pump may keep trio's thread under load."""
+_HANDSHAKES_MAX: Final = 64
+"""Connections that have not said Hello yet."""
+_BACKLOG: Final = 128
+_HANDSHAKE_BYTES_MAX: Final = 64 << 10
+_SHORTAGES: Final = (errno_codes.EMFILE, errno_codes.ENFILE, errno_codes.ENOBUFS, errno_codes.ENOMEM)
+_UCRED: Final = struct.Struct("=iII")
+"""pid, uid, gid of SO_PEERCRED (unix(7))."""
+_HOST_CLOCK: Final = HostClock()
+
+
+class _Ring:
+    """One client's ring, as the server sees it. Sizes, masks and counts are private memory."""
+
+    __slots__ = (
+        "_arena", "_endpoint", "_memory", "_seen", "_tags", "_tail", "_words",
+        "closed", "control", "doorbell", "memfd", "peer", "session",
+    )  # fmt: skip
+
+    def __init__(
+        self, endpoint: Endpoint, session: int, peer: Peer, control: socket.socket, doorbell: socket.socket
+    ) -> None:
+        self.session, self.peer = session, peer
+        self.control, self.doorbell = control, doorbell
+        self.closed = False
+        self._endpoint = endpoint
+        self.memfd = create_sealed("farcall-ring", RING_BYTES)
+        try:
+            self._memory = map_sealed(self.memfd, RING_BYTES)
+        except OSError:
+            os.close(self.memfd)
+            raise
+        self._words = self._memory[:HEADER_BYTES].cast("Q")
+        self._arena = self._memory[ARENA_OFFSET:]
+        write_header(self._memory, session)
+        # A pump that sleeps already must hear of this ring's first call.
+        self._words[SERVER_SLEEPING] = 1
+        self._seen = 0
+        self._tail = 0
+        self._tags: set[int] = set()
+
+    def serve(self, clock: Clock, turn_end: float) -> bool:
+        """Executes published calls until there is none or the clock passes `turn_end`; False if none was.
+
+        MalformedError.
+        """
+        tail = self._words[SUBMISSION_TAIL]
+        seen = self._seen
+        if tail == seen:
+            return False
+        if order is not None:
+            order()
+        if not 0 < tail - seen <= RING_ENTRIES:
+            raise MalformedError(f"{tail - seen} calls in a ring of {RING_ENTRIES}")
+        while True:
+            self._seen = seen + 1
+            self._accept(SUBMISSIONS_OFFSET + ((seen & ENTRY_MASK) << 6))
+            seen += 1
+            if seen == tail or self.closed or clock.monotonic_s() >= turn_end:
+                return True
+
+    def _accept(self, offset: int) -> None:
+        """Copies one entry out, checks it, executes it."""
+        opcode, slot, tag, seq, digest, fields, unit, room_units, data_bytes = SUBMISSION.unpack_from(
+            self._memory, offset
+        )
+        packed = PACKED_OPCODES.get(opcode)
+        if packed is None:
+            raise MalformedError(f"opcode {opcode}")
+        if tag in self._tags:
+            raise MalformedError(f"tag {tag} is in use")
+        if len(self._tags) >= RING_ENTRIES:
+            raise MalformedError(f"more than {RING_ENTRIES} calls in flight")
+        start = unit << UNIT_SHIFT
+        body_start = start + data_bytes
+        room_bytes = room_units << UNIT_SHIFT
+        if packed:
+            body, body_bytes, body_room = fields, 0, 0
+        else:
+            body_bytes, zero, zero_too = BODY_LENGTH.unpack(fields)
+            body, body_room = b"", BODY_BYTES_MAX
+            if body_bytes > BODY_BYTES_MAX or zero or zero_too or room_bytes < body_room:
+                raise MalformedError("a body breaks its limits")
+        room = (body_start + body_bytes + UNIT_BYTES - 1) & -UNIT_BYTES
+        data_room = room_bytes - body_room
+        if data_bytes > DATA_BYTES_MAX or room + room_bytes > _ARENA_BYTES:
+            raise MalformedError("a piece reaches beyond the arena or its limit")
+        arena = self._arena
+        if body_bytes:
+            body = bytes(arena[body_start : body_start + body_bytes])
+        call = Call(
+            opcode, body, arena[start:body_start] if data_bytes else b"",
+            self.session, slot, seq, digest if seq else b"",
+        )  # fmt: skip
+        self._tags.add(tag)
+        self._endpoint.submit(
+            call, self.peer, partial(self._complete, tag, room, data_room, body_room),
+            arena[room : room + data_room] if data_room else None,
+        )  # fmt: skip
+
+    def _complete(self, tag: int, room: int, data_room: int, body_room: int, reply: Reply) -> None:
+        """Publishes a reply. May come long after the ring's end: then it goes nowhere."""
+        if self.closed:
+            return
+        self._tags.remove(tag)  # KeyError: the endpoint completed a call twice
+        data, body = reply.data, reply.body
+        data_bytes, body_bytes = len(data), len(body)
+        errno, refusal, result = reply.errno, reply.refusal, reply.result
+        if data_bytes > data_room or body_bytes > body_room:
+            # It asked for more than it made room for.
+            log.warning(
+                "session %d: a reply of %d + %d bytes for a room of %d + %d",
+                self.session, data_bytes, body_bytes, data_room, body_room,
+            )  # fmt: skip
+            data_bytes = body_bytes = errno = result = 0
+            refusal = REFUSAL_MALFORMED
+        if data_bytes:
+            # Costs nothing if the endpoint filled its room: memmove onto itself.
+            self._arena[room : room + data_bytes] = data
+        if body_bytes:
+            body_start = room + data_bytes
+            self._arena[body_start : body_start + body_bytes] = body
+        tail = self._tail
+        COMPLETION.pack_into(
+            self._memory, COMPLETIONS_OFFSET + ((tail & ENTRY_MASK) << 5),
+            tag, errno, refusal, result, data_bytes, body_bytes, 0,
+        )  # fmt: skip
+        self._tail = tail + 1
+        words = self._words
+        if order is not None:
+            order()
+        words[COMPLETION_TAIL] = tail + 1
+        fence()
+        if words[CLIENT_SLEEPING]:
+            words[CLIENT_SLEEPING] = 0
+            self._wake_client()
+
+    def _wake_client(self) -> None:
+        try:
+            self.doorbell.send(b"\0", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            pass  # so many wake-ups are pending that one more says nothing
+        except OSError as error:
+            # It dies: its control socket will say so.
+            log.info("session %d: doorbell: %s", self.session, error)
+
+    def set_sleeping(self, sleeping: int) -> None:
+        self._words[SERVER_SLEEPING] = sleeping
+
+    def pending(self) -> bool:
+        return bool(self._words[SUBMISSION_TAIL] != self._seen)
+
+    def close(self) -> None:
+        """Lets go of everything but the memory, which lasts until its last view is gone."""
+        self.closed = True
+        self.control.close()
+        self.doorbell.close()
+        self.close_memfd()
+
+    def close_memfd(self) -> None:
+        if self.memfd >= 0:
+            os.close(self.memfd)
+            self.memfd = -1
+
+
+class RingServer:
+    """All rings of one endpoint, and the task that serves them. One thread, trio's."""
+
+    def __init__(
+        self, endpoint: Endpoint, clock: Clock = _HOST_CLOCK, *, spin_us: int = RING_SPIN_SERVER_US
+    ) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+        self._spin_s = spin_us / 1e6 if len(os.sched_getaffinity(0)) > 1 else 0.0
+        self._epoll = select.epoll()
+        self._by_control: dict[int, _Ring] = {}
+        self._rings: tuple[_Ring, ...] = ()
+
+    def adopt(self, control: socket.socket, doorbell: int, session: int, peer: Peer) -> int:
+        """Makes a ring for a session that was opened already; its memfd, which the caller closes.
+
+        `control` is one end of a SOCK_SEQPACKET socketpair whose other end, with the memfd, makes the
+        client's RingChannel; `doorbell` is the sending end of the client's. Both are taken over. OSError;
+        MalformedError if the doorbell is no unix socket.
+        """
+        ring = self._add(control, doorbell, session, peer)
+        memfd, ring.memfd = ring.memfd, -1
+        return memfd
+
+    async def run(self) -> None:
+        """Serves until cancelled. Never ends by a client's doing."""
+        now = self._clock.monotonic_s
+        turn_end = now() + _TURN_S
+        spin_end = 0.0
+        while True:
+            busy = False
+            for ring in self._rings:
+                try:
+                    busy |= not ring.closed and ring.serve(self._clock, turn_end)
+                except MalformedError as error:
+                    self._end(ring, f"malformed entry: {error}")
+                    busy = True
+            moment = now()
+            if busy:
+                spin_end = moment + self._spin_s
+                if moment < turn_end:
+                    continue
+                await trio.lowlevel.checkpoint()
+                self._read_controls()
+                turn_end = now() + _TURN_S
+            elif moment >= spin_end:
+                await self._sleep()
+                turn_end = now() + _TURN_S
+                spin_end = turn_end - _TURN_S + self._spin_s
+
+    def close(self) -> None:
+        """Ends every ring and its session."""
+        for ring in self._rings:
+            self._end(ring, "the server stops")
+        self._epoll.close()
+
+    async def _sleep(self) -> None:
+        """Until a client rings or goes away, or at once if one has published meanwhile."""
+        for ring in self._rings:
+            ring.set_sleeping(1)
+        fence()
+        if any(ring.pending() for ring in self._rings):
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+        for ring in self._rings:
+            ring.set_sleeping(0)
+        self._read_controls()
+
+    def _read_controls(self) -> None:
+        """Takes the wake-up bytes; ends the rings whose client is gone."""
+        for descriptor, _ in self._epoll.poll(0):
+            ring = self._by_control.get(descriptor)
+            if ring is None:
+                continue  # ended with one before it
+            try:
+                for _ in range(RING_ENTRIES):  # bounded: a client that floods its socket waits its turn
+                    if not ring.control.recv(16, socket.MSG_DONTWAIT):
+                        self._end(ring, "the client is gone")
+                        break
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._end(ring, f"control socket: {error}")
+
+    def _add(self, control: socket.socket, doorbell: int, session: int, peer: Peer) -> _Ring:
+        bell = _doorbell(doorbell)
+        try:
+            ring = _Ring(self._endpoint, session, peer, control, bell)
+        except OSError:
+            bell.close()
+            raise
+        for other in self._rings:
+            if other.session == session:
+                # The session moved to this ring; the end of the old one must not end it.
+                self._forget(other)
+        self._by_control[control.fileno()] = ring
+        self._epoll.register(control, select.EPOLLIN)
+        self._rings = (*self._rings, ring)
+        return ring
+
+    def _forget(self, ring: _Ring) -> None:
+        self._epoll.unregister(ring.control)
+        del self._by_control[ring.control.fileno()]
+        self._rings = tuple(other for other in self._rings if other is not ring)
+        ring.close()
+
+    def _end(self, ring: _Ring, why: str) -> None:
+        log.info("ring of session %d (%s) ends: %s", ring.session, ring.peer.principal, why)
+        self._forget(ring)
+        self._endpoint.closed(ring.session, ring.peer)
+
+    async def greet(self, connection: socket.socket) -> None:
+        """One handshake: takes Hello from a new connection and answers it, with a ring if there is a session.
+
+        Takes over the connection.
+        """
+        kept = False
+        try:
+            with trio.move_on_after(HELLO_TIMEOUT_S):
+                await trio.lowlevel.wait_readable(connection)
+                kept = self._hello(connection)
+        except (MalformedError, OSError) as error:
+            log.warning("handshake refused: %s", error)
+        finally:
+            if not kept:
+                connection.close()
+
+    def _hello(self, connection: socket.socket) -> bool:
+        """True if the connection became the control socket of a ring. MalformedError; OSError."""
+        peer = _peer(connection)
+        message, descriptors, flags = receive_descriptors(
+            connection, _HANDSHAKE_BYTES_MAX, 1, socket.MSG_DONTWAIT
+        )
+        try:
+            if not descriptors or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise MalformedError("no HelloRequest with one doorbell beside it")
+            request = HelloRequest()
+            try:
+                request.ParseFromString(message)
+            except DecodeError:
+                raise MalformedError("not a HelloRequest") from None
+            response = self._endpoint.hello(request, peer)
+            answer = response.SerializeToString()
+            if response.outcome.errno or response.outcome.refusal or not response.session:
+                connection.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                return False
+            try:
+                ring = self._add(connection, descriptors.pop(), response.session, peer)
+            except (MalformedError, OSError):
+                # The session exists, and nothing keeps it alive.
+                self._endpoint.closed(response.session, peer)
+                raise
+            try:
+                send_descriptors(connection, [answer], [ring.memfd], socket.MSG_DONTWAIT)
+                ring.close_memfd()
+            except OSError as error:
+                self._end(ring, f"the answer to Hello: {error}")
+            return True
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+
+def _doorbell(descriptor: int) -> socket.socket:
+    """The client's doorbell, whose writes can be made never to wait. Takes over the descriptor."""
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise MalformedError("the doorbell is no socket")
+    bell = socket.socket(fileno=descriptor)
+    if bell.family != socket.AF_UNIX:
+        bell.close()
+        raise MalformedError("the doorbell is no unix socket")
+    return bell
+
+
+def _peer(connection: socket.socket) -> Peer:
+    """Who connected, by SO_PEERCRED. MalformedError unless it is our own uid or root."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    _, uid, _ = _UCRED.unpack(credentials)
+    if uid not in (0, os.geteuid()):
+        raise MalformedError(f"uid {uid} may not use this server")
+    return Peer(f"uid:{uid}", "ring")
+
+
+def _listen(path: str) -> socket.socket:
+    """A listener at `path`, mode 0600. A socket left by a dead server is replaced; OSError if it lives."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    try:
+        # Before bind, so that the socket never has another mode.
+        os.fchmod(listener.fileno(), 0o600)
+        try:
+            listener.bind(path)
+        except OSError as error:
+            if error.errno != errno_codes.EADDRINUSE:
+                raise
+            _remove_stale(path)
+            listener.bind(path)
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    """Unlinks a socket nobody listens on. OSError (EADDRINUSE) if somebody does, or it is no socket."""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise OSError(errno_codes.EADDRINUSE, f"{path}: is there, and no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as probe:
+        refused = probe.connect_ex(path) == errno_codes.ECONNREFUSED
+    if not refused:
+        raise OSError(errno_codes.EADDRINUSE, f"{path}: another server listens there")
+    os.unlink(path)
+
+
+@asynccontextmanager
+async def _listening(path: str) -> AsyncIterator[socket.socket]:
+    """A listener whose path is removed at the end, if it is still ours."""
+    with _listen(path) as listener:
+        ours = os.lstat(path)
+        try:
+            yield listener
+        finally:
+            try:
+                now = os.lstat(path)
+                if (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino):
+                    os.unlink(path)
+            except FileNotFoundError:
+                log.info("%s was removed by somebody else", path)
+
+
+async def serve_rings(
+    listener_path: str,
+    endpoint: Endpoint,
+    clock: Clock = _HOST_CLOCK,
+    *,
+    task_status: trio.TaskStatus[RingServer] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serves rings at the unix socket `listener_path` until cancelled; started with the RingServer.
+
+    A missing directory is made, mode 0700. OSError if the path cannot be listened on.
+    """
+    server = RingServer(endpoint, clock)
+    try:
+        async with _listening(listener_path) as listener, trio.open_nursery() as nursery:
+            nursery.start_soon(server.run)
+            task_status.started(server)
+            limit = trio.CapacityLimiter(_HANDSHAKES_MAX)
+            while True:
+                connection = await _accept_connection(listener)
+                await limit.acquire_on_behalf_of(connection)
+                nursery.start_soon(_greet_within, server, connection, limit)
+    finally:
+        server.close()
+
+
+async def _accept_connection(listener: socket.socket) -> socket.socket:
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            continue
+        except OSError as error:
+            if error.errno not in _SHORTAGES:
+                raise
+            log.warning("cannot accept: %s", error)
+            await trio.sleep(0.1)  # until somebody hangs up
+            continue
+        connection.setblocking(False)
+        return connection
+
+
+async def _greet_within(server: RingServer, connection: socket.socket, limit: trio.CapacityLimiter) -> None:
+    try:
+        await server.greet(connection)
+    finally:
+        limit.release_on_behalf_of(connection)

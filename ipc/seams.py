@@ -1,0 +1,43 @@
+"""The outside world as parameters: clock and randomness. Passed in everywhere; a simulator passes others.
+
+The only module that reads a clock or the host's randomness.
+"""
+
+import os
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Two clocks: file times follow the one people set, leases and deadlines the one nobody can."""
+
+    def realtime_ns(self) -> int:
+        """CLOCK_REALTIME, nanoseconds since 1970."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """CLOCK_MONOTONIC, seconds."""
+        ...
+
+
+class Random(Protocol):
+    """A source of bytes that nobody else can guess."""
+
+    def bytes(self, count: int) -> bytes: ...
+
+
+class HostClock:
+    """The host's clocks."""
+
+    def realtime_ns(self) -> int:
+        return time.time_ns()
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+
+class HostRandom:
+    """The host's getrandom(2)."""
+
+    def bytes(self, count: int) -> bytes:
+        return os.urandom(count)

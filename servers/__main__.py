@@ -1,0 +1,89 @@
+"""`python -m servers file|memory --listen ADDR ...`: one server as a process. servers/README.md.
+
+Exit status 0 after SIGTERM, SIGINT or SIGHUP; 125, with one line on stderr, for wrong usage or a server
+that cannot start.
+"""
+
+import os
+
+PARENT = os.getppid()
+"""Read before the imports below: the sooner, the surer that it is still who started us."""
+
+import argparse  # noqa: E402
+import logging  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Final, NoReturn  # noqa: E402
+
+from ipc.address import parse_address  # noqa: E402
+from servers.entry import Options, StartError  # noqa: E402
+from servers.memory import QUOTA_BYTES_MAX  # noqa: E402
+from servers.process import Process, run  # noqa: E402
+
+EXIT_FAILURE: Final = 125
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_FAILURE, f"farcall: {self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="serve", description="One of farcall's servers.", allow_abbrev=False)
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="file|memory", parser_class=_Parser)
+    common = _Parser(add_help=False)
+    common.add_argument("--listen", required=True, metavar="ADDR", help="HOST:PORT or unix:PATH")
+    common.add_argument("--ring-only", action="store_true", help="no gRPC at unix:PATH, rings alone")
+    common.add_argument("--insecure", action="store_true", help="listen beyond loopback without credentials")
+    common.add_argument("--private", type=Path, metavar="DIR", help="end with the parent, remove DIR")
+    common.add_argument("--parent", type=_natural, default=PARENT, metavar="PID", help="of --private")
+    common.add_argument("--ready-fd", type=_natural, default=1, metavar="N", help='where to say "ready ADDR"')
+    file = kinds.add_parser("file", parents=[common], allow_abbrev=False)
+    file.add_argument("--state", type=Path, metavar="DIR", help="what guests write; default: temporary")
+    file.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read-only lower layer")
+    memory = kinds.add_parser("memory", parents=[common], allow_abbrev=False)
+    memory.add_argument("--quota", type=_natural, metavar="BYTES", help="default: half of the host's memory")
+    return parser
+
+
+def _natural(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) > QUOTA_BYTES_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {QUOTA_BYTES_MAX}")
+    return int(text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status. SystemExit on wrong usage."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        address = parse_address(options.listen, listening=True)
+    except ValueError as error:
+        parser.error(f"--listen {error}")
+    if options.ring_only and not address.is_unix:
+        parser.error("--ring-only needs --listen unix:PATH")
+    if not (address.is_loopback or options.insecure):
+        parser.error(f"--listen {address} is beyond loopback: say --insecure if anyone may use this server")
+    logging.basicConfig(level=logging.WARNING, format=f"farcall: {options.kind} server: %(message)s")
+    service = (
+        Options(options.state, options.root) if options.kind == "file" else Options(quota_bytes=options.quota)
+    )
+    process = Process(
+        kind=options.kind,
+        address=address,
+        options=service,
+        parent=options.parent,
+        ring_only=options.ring_only,
+        private=options.private,
+        ready_fd=options.ready_fd,
+    )
+    try:
+        run(process)
+    except StartError as error:
+        print(f"farcall: {options.kind} server: {error}", file=sys.stderr)
+        return EXIT_FAILURE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

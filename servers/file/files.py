@@ -1,0 +1,337 @@
+"""Open, close, read, write and what else works on a file's data."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from farcall.v1.file_pb2 import (
+    OPEN_FLAG_CREATE,
+    OPEN_FLAG_DIRECTORY,
+    OPEN_FLAG_EXCLUSIVE,
+    OPEN_FLAG_EXECUTE,
+    OPEN_FLAG_PATH,
+    OPEN_FLAG_READ,
+    OPEN_FLAG_TRUNCATE,
+    OPEN_FLAG_WRITE,
+    AllocateRequest,
+    AllocateResponse,
+    OpenRequest,
+    OpenResponse,
+    SeekRequest,
+    SeekResponse,
+    SyncRequest,
+    SyncResponse,
+)
+from ipc.limits import DATA_BYTES_MAX
+from ipc.message import Buffer
+from ipc.operations import BY_NAME
+from servers.file import permissions
+from servers.file.handles import OpenFile, OpenInode
+from servers.file.inodes import Inode
+from servers.file.tree import Tree
+from servers.file.walk import Located, Walker, answering
+from servers.service import ErrnoError, Handler, PackedHandler, Session
+
+FILE_BYTES_MAX: Final = 1 << 44
+"""As ext4 with blocks of 4 KiB; beyond it EFBIG."""
+OFFSET_MAX: Final = (1 << 63) - 1
+PERMISSION_BITS: Final = 0o7777
+NEW_FILE_BYTES: Final = 4096
+"""Room asked for a new inode and its name."""
+
+
+class Files:
+    """The handlers. `closed` is told of every handle that goes."""
+
+    def __init__(self, tree: Tree, walker: Walker, closed: Callable[[OpenFile], None]) -> None:
+        self._tree = tree
+        self._walker = walker
+        self._handles = tree.handles
+        self._closed = closed
+        self.handlers: Mapping[int, Handler] = {
+            BY_NAME["Open"].opcode: answering(self.open, OpenResponse),
+            BY_NAME["Sync"].opcode: self.sync,
+            BY_NAME["Allocate"].opcode: self.allocate,
+            BY_NAME["Seek"].opcode: self.seek,
+        }
+        self.packed_handlers: Mapping[int, PackedHandler] = {
+            BY_NAME["Close"].opcode: self.close,
+            BY_NAME["PRead"].opcode: self.pread,
+            BY_NAME["PWrite"].opcode: self.pwrite,
+            BY_NAME["Append"].opcode: self.append,
+        }
+
+    # Opening and closing
+
+    def open(self, session: Session, request: OpenRequest) -> OpenResponse:
+        """openat(2), without O_TMPFILE. FIFOs and devices cannot be opened yet (EOPNOTSUPP, ENXIO)."""
+        self._handles.check(session.number, request.handle)
+        flags = request.flags
+        if flags & OPEN_FLAG_PATH:
+            flags &= OPEN_FLAG_PATH | OPEN_FLAG_DIRECTORY
+        place = request.place
+        if not place.path:
+            inode = self._walker.find(session, place)
+            source = self._handles.get(session.number, place.directory) if place.directory else None
+            name = (source.parent, source.parent_lower, source.name) if source else (0, None, b"")
+            slash = False
+        else:
+            create = bool(flags & OPEN_FLAG_CREATE)
+            exclusive = create and bool(flags & OPEN_FLAG_EXCLUSIVE)
+            follow = place.follow and not exclusive
+            found = self._walker.locate(session, place, follow=follow, cross=not exclusive, create=create)
+            found.require_possible()
+            name = (found.directory.ino, found.directory.lower, found.name)
+            if found.special or found.mount:
+                name = (0, None, b"")
+            if create and found.inode is None:
+                return self._create(session, request, flags, found)
+            if found.inode is None:
+                raise ErrnoError(errno.ENOENT)
+            if exclusive:
+                raise ErrnoError(errno.EEXIST)
+            if create and found.inode.is_directory:
+                raise ErrnoError(errno.EISDIR)
+            inode, slash = found.inode, found.slash
+        if (slash or flags & OPEN_FLAG_DIRECTORY) and not inode.is_directory:
+            raise ErrnoError(errno.ENOTDIR)
+        self._check_open(session, inode, flags)
+        if flags & OPEN_FLAG_TRUNCATE and inode.is_regular:
+            inode = self.resize(session, inode, 0, always=True)
+        self._handles.add(session.number, request.handle, inode, flags, name)
+        return OpenResponse(attributes=self._tree.attributes(inode))
+
+    def _create(self, session: Session, request: OpenRequest, flags: int, found: Located) -> OpenResponse:
+        permissions.require_create(session, found.directory)
+        self._tree.extents.room(NEW_FILE_BYTES)
+        mode = stat.S_IFREG | request.mode & PERMISSION_BITS
+        gid, mode = permissions.created_owner(session, found.directory, mode)
+        inode = self._tree.make(session, gid, mode)
+        self._tree.attach(found.directory, found.name, inode)
+        self._tree.directory_changed(found.directory)
+        name = (found.directory.ino, found.directory.lower, found.name)
+        self._handles.add(session.number, request.handle, inode, flags, name)
+        return OpenResponse(attributes=self._tree.attributes(inode))
+
+    def _check_open(self, session: Session, inode: Inode, flags: int) -> None:
+        """May the object be opened so (open(2))?"""
+        if flags & OPEN_FLAG_PATH:
+            return
+        if inode.is_symlink:
+            raise ErrnoError(errno.ELOOP)
+        if inode.is_directory and flags & (OPEN_FLAG_WRITE | OPEN_FLAG_TRUNCATE | OPEN_FLAG_CREATE):
+            raise ErrnoError(errno.EISDIR)
+        if flags & OPEN_FLAG_EXECUTE and not inode.is_regular:
+            raise ErrnoError(errno.EACCES)
+        wanted = permissions.READ if flags & OPEN_FLAG_READ else 0
+        wanted |= permissions.WRITE if flags & (OPEN_FLAG_WRITE | OPEN_FLAG_TRUNCATE) else 0
+        wanted |= permissions.EXECUTE if flags & OPEN_FLAG_EXECUTE else 0
+        permissions.require(session, inode, wanted)
+        if stat.S_ISFIFO(inode.mode):
+            raise ErrnoError(errno.EOPNOTSUPP, "a FIFO's ends would have to wait for each other")
+        if not inode.is_regular and not inode.is_directory:
+            raise ErrnoError(errno.ENXIO, "sockets cannot be opened, devices are the worker's")
+
+    def close(
+        self, session: Session, handle: int, _second: int, _third: int, _in: Buffer, _into: memoryview | None
+    ) -> tuple[int, Buffer]:
+        """EBADF."""
+        self.close_file(self._handles.get(session.number, handle))
+        return 0, b""
+
+    def close_file(self, file: OpenFile) -> None:
+        """Closes a handle; an inode without a name goes with its last one."""
+        self._handles.remove(file)
+        self._tree.closed(file.shared.ino)
+        self._closed(file)
+
+    # Reading
+
+    def pread(
+        self, session: Session, handle: int, offset: int, count: int, _data: Buffer, into: memoryview | None
+    ) -> tuple[int, Buffer]:
+        """pread(2). EBADF, EISDIR, EINVAL (offset, or more than DATA_BYTES_MAX)."""
+        file = self._handles.files.get((session.number, handle))
+        if file is None or not file.readable:
+            raise ErrnoError(errno.EBADF)
+        if count > DATA_BYTES_MAX or offset > OFFSET_MAX - count:
+            raise ErrnoError(errno.EINVAL)
+        shared = file.shared
+        if not shared.direct:
+            inode = self._tree.open_inode(file)
+            if inode.is_directory:
+                raise ErrnoError(errno.EISDIR)
+        view = into[:count] if into is not None and len(into) >= count else memoryview(bytearray(count))
+        if shared.direct:
+            if shared.fd < 0:
+                self._handles.lower_fd(shared)
+            try:
+                got = os.preadv(shared.fd, (view,), offset)
+            except OSError as error:
+                raise ErrnoError(error.errno or errno.EIO, "lower file") from None
+            return got, view[:got]
+        return self._read_rows(shared, inode, offset, view)
+
+    def _read_rows(self, shared: OpenInode, inode: Inode, offset: int, view: memoryview) -> tuple[int, Buffer]:
+        if offset >= inode.size:
+            return 0, b""
+        view = view[: inode.size - offset]
+        self._tree.extents.read(
+            inode.ino, offset, view, lambda piece, position: self._handles.read_lower(shared, piece, position)
+        )
+        return len(view), view
+
+    # Writing
+
+    def pwrite(
+        self, session: Session, handle: int, offset: int, _third: int, data: Buffer, _into: memoryview | None
+    ) -> tuple[int, Buffer]:
+        """pwrite(2); as there, a handle opened for appending appends. EBADF, EINVAL, EFBIG, ENOSPC."""
+        file = self._writable(session, handle)
+        inode = self._tree.open_inode(file)
+        if file.appends:
+            offset = inode.size
+        return self._write(session, file.shared, inode, offset, data), b""
+
+    def append(
+        self, session: Session, handle: int, _second: int, _third: int, data: Buffer, _into: memoryview | None
+    ) -> tuple[int, Buffer]:
+        """Writes at the end of the file as it is now. EBADF, EFBIG, ENOSPC."""
+        file = self._writable(session, handle)
+        inode = self._tree.open_inode(file)
+        written = self._write(session, file.shared, inode, inode.size, data)
+        return inode.size + written, b""
+
+    def _writable(self, session: Session, handle: int) -> OpenFile:
+        file = self._handles.get(session.number, handle)
+        if not file.writable:
+            raise ErrnoError(errno.EBADF)
+        return file
+
+    def _write(self, session: Session, shared: OpenInode, inode: Inode, offset: int, data: Buffer) -> int:
+        count = len(data)
+        if not count:
+            return 0
+        if offset > OFFSET_MAX - count:
+            raise ErrnoError(errno.EINVAL)
+        if offset >= FILE_BYTES_MAX:
+            raise ErrnoError(errno.EFBIG)
+        if offset + count > FILE_BYTES_MAX:
+            count = FILE_BYTES_MAX - offset
+            data = memoryview(data)[:count]
+        row = self._tree.touch(inode)
+        self._tree.extents.write(row.ino, offset, data)
+        self._handles.data_changed(row.ino)
+        now = self._tree.now_ns()
+        self._tree.inodes.put(
+            row._replace(
+                mode=permissions.mode_after_write(session, row),
+                size=max(row.size, offset + count),
+                mtime_ns=now,
+                ctime_ns=now,
+                generation=row.generation + 1,
+            )
+        )
+        return count
+
+    @staticmethod
+    def check_size(size: int) -> None:
+        """May a file be so long? EINVAL, EFBIG."""
+        if size > OFFSET_MAX:
+            raise ErrnoError(errno.EINVAL)
+        if size > FILE_BYTES_MAX:
+            raise ErrnoError(errno.EFBIG)
+
+    def resize(self, session: Session, inode: Inode, size: int, always: bool) -> Inode:
+        """truncate(2) of a regular file, checks done. `always`: times change even if the size does not."""
+        if size == inode.size and not always:
+            return inode
+        row = self._tree.touch(inode)
+        if size < row.size:
+            self._tree.extents.cut(row.ino, size, row.size)
+        self._handles.data_changed(row.ino)
+        now = self._tree.now_ns()
+        return self._tree.inodes.put(
+            row._replace(
+                mode=permissions.mode_after_write(session, row),
+                size=size,
+                mtime_ns=now,
+                ctime_ns=now,
+                generation=row.generation + 1,
+            )
+        )
+
+    # Space
+
+    def allocate(self, session: Session, request: AllocateRequest) -> AllocateResponse:
+        """fallocate(2): checks the room, sets the size; or makes a hole. Space is not reserved.
+
+        EBADF, EINVAL, EFBIG, ENOSPC.
+        """
+        file = self._handles.get(session.number, request.handle)
+        if file.path_only:
+            raise ErrnoError(errno.EBADF)
+        if not request.size_bytes or request.offset > OFFSET_MAX or request.size_bytes > OFFSET_MAX:
+            raise ErrnoError(errno.EINVAL)
+        if not file.writable:
+            raise ErrnoError(errno.EBADF)
+        end = request.offset + request.size_bytes
+        if end > FILE_BYTES_MAX:
+            raise ErrnoError(errno.EFBIG)
+        inode = self._tree.open_inode(file)
+        if request.punch:
+            row = self._tree.touch(inode)
+            self._tree.extents.cut(row.ino, request.offset, end)
+            self._handles.data_changed(row.ino)
+            now = self._tree.now_ns()
+            self._tree.inodes.put(
+                row._replace(
+                    mode=permissions.mode_after_write(session, row),
+                    mtime_ns=now,
+                    ctime_ns=now,
+                    generation=row.generation + 1,
+                )
+            )
+            return AllocateResponse()
+        self._tree.extents.room(max(0, end - inode.size))
+        if not request.keep_size and end > inode.size:
+            self.resize(session, inode, end, always=True)
+        return AllocateResponse()
+
+    def seek(self, session: Session, request: SeekRequest) -> SeekResponse:
+        """lseek(2) with SEEK_DATA or SEEK_HOLE. EBADF; ENXIO: beyond the end, or no data follows."""
+        file = self._handles.get(session.number, request.handle)
+        inode = self._tree.open_inode(file)
+        if file.path_only or not inode.is_regular:
+            raise ErrnoError(errno.EBADF if file.path_only else errno.EINVAL)
+        offset = request.offset
+        if offset >= inode.size:
+            raise ErrnoError(errno.ENXIO)
+        if file.shared.direct:
+            whence = os.SEEK_HOLE if request.hole else os.SEEK_DATA
+            try:
+                return SeekResponse(offset=os.lseek(self._handles.lower_fd(file.shared), offset, whence))
+            except OSError as error:
+                raise ErrnoError(error.errno or errno.EIO) from None
+        for extent in self._tree.extents.map(inode.ino):
+            if extent.end <= offset:
+                continue
+            if extent.offset > offset:
+                if request.hole:
+                    break
+                return SeekResponse(offset=extent.offset)
+            if not request.hole:
+                return SeekResponse(offset=offset)
+            offset = extent.end
+        if not request.hole:
+            raise ErrnoError(errno.ENXIO)
+        return SeekResponse(offset=min(offset, inode.size))
+
+    def sync(self, session: Session, request: SyncRequest) -> SyncResponse:
+        """fsync(2), sync(2): everything committed survives a power failure. EBADF."""
+        if request.handle and self._handles.get(session.number, request.handle).path_only:
+            raise ErrnoError(errno.EBADF)
+        self._tree.extents.sync()
+        return SyncResponse()

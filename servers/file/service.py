@@ -1,0 +1,74 @@
+"""The file server as a Service: its parts put together, and its operations by opcode."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from farcall.v1.session_pb2 import SERVER_KIND_FILE, ServerKind
+from ipc.seams import Clock, Random
+from servers.file.attributes import AttributeCalls
+from servers.file.directories import Directories
+from servers.file.extents import Extents
+from servers.file.files import Files
+from servers.file.handles import Handles
+from servers.file.inodes import Inodes
+from servers.file.lower import Lower
+from servers.file.names import Names
+from servers.file.store import Store
+from servers.file.tree import Tree
+from servers.file.walk import Walker
+from servers.file.xattrs import Xattrs
+from servers.service import Handler, Ledger, PackedHandler, Session
+
+
+class FileService:
+    """All operations of file.proto over one store and one lower layer."""
+
+    def __init__(self, store: Store, lower: Lower, inodes: Inodes, clock: Clock) -> None:
+        self._store = store
+        self._lower = lower
+        self._extents = Extents(store)
+        self._handles = Handles(store, lower)
+        self.tree = Tree(store, inodes, self._extents, lower=lower, handles=self._handles, clock=clock)
+        with store.transaction():
+            self.tree.drop_orphans()
+        walker = Walker(self.tree)
+        directories = Directories(self.tree)
+        self._files = Files(self.tree, walker, directories.closed)
+        self.kind: ServerKind = SERVER_KIND_FILE
+        self.ledger: Ledger = store
+        self.handlers: Mapping[int, Handler] = {
+            **self._files.handlers,
+            **AttributeCalls(self.tree, walker, self._files).handlers,
+            **directories.handlers,
+            **Names(self.tree, walker).handlers,
+            **Xattrs(self.tree, walker).handlers,
+        }
+        self.packed_handlers: Mapping[int, PackedHandler] = self._files.packed_handlers
+
+    def session_ended(self, session: Session) -> None:
+        """Closes the session's handles; runs inside the transaction that ends it."""
+        for file in self._handles.of_session(session.number):
+            self._files.close_file(file)
+
+    def close(self) -> None:
+        """Gives back descriptors and the state; everything committed stays."""
+        self._handles.close()
+        self._extents.close()
+        self._lower.close()
+        self._store.close()
+
+
+def open_file_service(state_dir: Path, root: Path, clock: Clock, random: Random) -> FileService:
+    """The file server over the host directory `root` (never written) with its state in `state_dir`.
+
+    Finishes recovery before it returns. StateInUseError, StateUnusableError; OSError: `root` or `state_dir`
+    is no usable directory.
+    """
+    store = Store(state_dir, random)
+    try:
+        inodes = Inodes(store)
+        lower = Lower(root, state_dir, inodes.guest_ino)
+    except BaseException:
+        store.close()
+        raise
+    return FileService(store, lower, inodes, clock)

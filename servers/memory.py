@@ -1,0 +1,108 @@
+"""The memory server: private memory granted as numbers (proto/farcall/v1/memory.proto, DESIGN section 10).
+
+Pages never come here. A worker asks before it maps and gives back after it unmaps; the sum over all sessions
+never passes the quota. The state lives as long as the process: after its death a worker's session is
+stale, it opens another and has what it holds granted anew, in one call.
+"""
+
+import errno
+import os
+from collections.abc import Mapping
+
+from farcall.v1.memory_pb2 import UsageRequest, UsageResponse
+from farcall.v1.session_pb2 import SERVER_KIND_MEMORY, ServerKind
+from ipc.message import Buffer
+from ipc.operations import BY_NAME
+from servers.ledger import MemoryLedger
+from servers.service import ErrnoError, Handler, Ledger, PackedHandler, Session
+
+QUOTA_BYTES_MAX = (1 << 63) - 1
+
+
+def default_quota_bytes() -> int:
+    """Half of the host's memory (sysconf(3): _SC_PHYS_PAGES)."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+class MemoryService:
+    """Grant, Release and Usage. `quota_bytes` bounds what all sessions hold together."""
+
+    def __init__(self, ledger: MemoryLedger, quota_bytes: int) -> None:
+        if not 0 <= quota_bytes <= QUOTA_BYTES_MAX:
+            raise ValueError(f"a quota of {quota_bytes} bytes")
+        self.kind: ServerKind = SERVER_KIND_MEMORY
+        self.ledger: Ledger = ledger
+        self._on_rollback = ledger.on_rollback
+        self.handlers: Mapping[int, Handler] = {BY_NAME["Usage"].opcode: self.usage}
+        self.packed_handlers: Mapping[int, PackedHandler] = {
+            BY_NAME["Grant"].opcode: self.grant,
+            BY_NAME["Release"].opcode: self.release,
+        }
+        self._quota_bytes = quota_bytes
+        self._granted_bytes = 0
+        self._held: dict[int, int] = {}
+        """By session; sessions that hold nothing are absent."""
+        self._grants = self._releases = self._refused = 0
+
+    def grant(
+        self,
+        session: Session,
+        size_bytes: int,
+        _second: int,
+        _third: int,
+        _data: Buffer,
+        _into: memoryview | None,
+    ) -> tuple[int, Buffer]:
+        """Grants bytes; the result is what the session holds then. ENOMEM beyond the quota (mmap(2))."""
+        if size_bytes > self._quota_bytes - self._granted_bytes:
+            self._refused += 1  # a count of answers, not of effects: it stays if the call is rolled back
+            raise ErrnoError(errno.ENOMEM, "quota")
+        return self._change(session, size_bytes, grants=1), b""
+
+    def release(
+        self,
+        session: Session,
+        size_bytes: int,
+        _second: int,
+        _third: int,
+        _data: Buffer,
+        _into: memoryview | None,
+    ) -> tuple[int, Buffer]:
+        """Takes bytes back; the result is what the session still holds. EINVAL if it holds less."""
+        if size_bytes > self._held.get(session.number, 0):
+            raise ErrnoError(errno.EINVAL, "more than the session holds")
+        return self._change(session, -size_bytes, releases=1), b""
+
+    def usage(self, session: Session, _request: UsageRequest) -> UsageResponse:
+        """The server's totals and the caller's share."""
+        return UsageResponse(
+            quota_bytes=self._quota_bytes,
+            granted_bytes=self._granted_bytes,
+            session_bytes=self._held.get(session.number, 0),
+            grants=self._grants,
+            releases=self._releases,
+            refused=self._refused,
+        )
+
+    def session_ended(self, session: Session) -> None:
+        """Takes back all the session holds."""
+        self._change(session, -self._held.get(session.number, 0))
+
+    def close(self) -> None:
+        """Nothing outlives the process."""
+
+    def _change(self, session: Session, by_bytes: int, grants: int = 0, releases: int = 0) -> int:
+        """Adds to what the session holds; undone if the transaction is."""
+        self._add(session.number, by_bytes, grants, releases)
+        self._on_rollback(lambda: self._add(session.number, -by_bytes, -grants, -releases))
+        return self._held.get(session.number, 0)
+
+    def _add(self, number: int, by_bytes: int, grants: int, releases: int) -> None:
+        held_bytes = self._held.get(number, 0) + by_bytes
+        if held_bytes:
+            self._held[number] = held_bytes
+        else:
+            self._held.pop(number, None)
+        self._granted_bytes += by_bytes
+        self._grants += grants
+        self._releases += releases

@@ -1,0 +1,99 @@
+"""What a service is to the dispatcher: a kind, a ledger of sessions and slots, and handlers.
+
+Every server is one Service behind servers.dispatch.Dispatcher; the file server's ledger is its store (so an
+effect and its slot row commit together), the memory server's is in memory.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from google.protobuf.message import Message
+
+from farcall.v1.session_pb2 import ServerKind
+from ipc.identity import SlotState
+from ipc.message import Buffer
+
+
+class ErrnoError(Exception):
+    """An operating error: the call's answer is this errno, and it changed nothing."""
+
+    def __init__(self, errno: int, why: str = "") -> None:
+        super().__init__(errno, why)
+        self.errno = errno
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Whom a call acts for. Bound at Hello to the authenticated peer."""
+
+    number: int
+    principal: str
+    secret: bytes
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    leased: bool
+    """True: lives LEASE_MS beyond its last renewal; False: as long as its control socket."""
+
+
+Handler: TypeAlias = Callable[[Session, Any], Message]
+"""Of an unpacked operation: (session, request) -> response. Raises ErrnoError."""
+PackedHandler: TypeAlias = Callable[[Session, int, int, int, Buffer, memoryview | None], tuple[int, Buffer]]
+"""Of a packed one: (session, first, second, third, data, into) -> (result, reply data). If `into` is given
+the reply's data may be written there, and the slice of it returned."""
+
+
+class Ledger(Protocol):
+    """Sessions and slots. All calls but `transaction` need an open transaction to change anything."""
+
+    boot_epoch: int
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """One immediate transaction. Commits on exit; on an exception rolls back and passes it on.
+
+        A failed commit ends the process (the slot row decides at restart).
+        """
+        ...
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Inside a transaction: on an exception, only what came since is rolled back, and it is passed on."""
+        ...
+
+    def open_session(self, session: Session) -> None: ...
+
+    def next_session(self) -> int:
+        """A number never used before, also not before a restart."""
+        ...
+
+    def session(self, number: int) -> Session | None: ...
+
+    def sessions(self) -> list[Session]: ...
+
+    def end_session(self, number: int) -> None:
+        """Fences the session: it is unknown from now on, its slots are gone."""
+        ...
+
+    def slot(self, session: int, slot: int) -> tuple[SlotState, bytes]:
+        """The slot's state and its encoded reply; a fresh slot is (SlotState(), b"")."""
+        ...
+
+    def record(self, session: int, slot: int, seq: int, digest: bytes, reply: bytes) -> None:
+        """Remembers the slot's last call and its encoded reply."""
+        ...
+
+
+class Service(Protocol):
+    """One server's operations, by opcode."""
+
+    kind: ServerKind
+    ledger: Ledger
+    handlers: Mapping[int, Handler]
+    packed_handlers: Mapping[int, PackedHandler]
+
+    def session_ended(self, session: Session) -> None:
+        """Frees what the session held; runs inside the transaction that ends it."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,85 @@
+"""`farcall bench` and `farcall syscalls`, as a user runs them."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from client_vm import bench
+from client_vm.rows import TABLE
+from client_vm.syscall_table_page import support
+from tests.e2e.harness import FARCALL
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(FARCALL), *arguments], capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.timeout(320)
+def test_bench_prints_figures_with_references(tmp_path: Path) -> None:
+    target = tmp_path / "figures.json"
+    done = _run("bench", "null", "pread", "--json", str(target))
+    figures = json.loads(target.read_text())
+    print(done.stdout)
+    assert done.stderr == ""
+    assert done.returncode == int(any(figure["missed"] for figure in figures))
+    assert ("MISSED" in done.stdout) == bool(done.returncode)
+    for case in ("null", "pread"):
+        of_case = [figure for figure in figures if figure["case"] == case]
+        ours = {figure["architecture"]: figure for figure in of_case if figure["what"] == "farcall"}
+        assert set(ours) == {"x86_64", "arm64"}
+        assert all(figure["limit"] and figure["value"] > 0 for figure in ours.values())
+        native = [figure for figure in of_case if figure["what"] == "native"]
+        assert len(native) == 1 and native[0]["value"] < ours["x86_64"]["value"]
+
+
+@pytest.mark.timeout(320)
+def test_compute_is_compared_with_raw_unicorn(tmp_path: Path) -> None:
+    target = tmp_path / "figures.json"
+    done = _run("bench", "compute", "--json", str(target))
+    figures = json.loads(target.read_text())
+    print(done.stdout)
+    ratios = [figure for figure in figures if figure["what"] == "farcall / raw Unicorn"]
+    assert {figure["architecture"] for figure in ratios} == {"x86_64", "arm64"}
+    assert all(figure["limit"] == 1.15 for figure in ratios)
+    assert done.returncode == int(any(figure["missed"] for figure in figures))
+
+
+def test_a_missed_limit_is_exit_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figure = bench.Figure("null", "x86_64", "farcall", 5.1, "us", 5.0)
+    monkeypatch.setitem(bench.CASES, "null", lambda: [figure])
+    assert bench.main(["null"]) == 1
+    assert "MISSED" in capsys.readouterr().out
+    figure.value = 5.0
+    assert bench.main(["null"]) == 0
+
+
+@pytest.mark.parametrize("words", [("bench", "nothing"), ("bench", "--json"), ("syscalls", "--xml")])
+def test_usage(words: tuple[str, ...]) -> None:
+    done = _run(*words)
+    assert done.returncode == 125 and done.stdout == ""
+    assert done.stderr.startswith("farcall: ") and done.stderr.count("\n") == 1
+
+
+def test_syscalls_json_is_the_table() -> None:
+    done = _run("syscalls", "--json")
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert done.returncode == 0 and len(rows) == len(support()) > 350
+    assert rows["read"] == {
+        "name": "read", "x86_64": 0, "arm64": 63, "status": "full", "reason": "", "errno": "",
+    }  # fmt: skip
+    assert rows["open"]["arm64"] is None
+    for name in TABLE.rows:
+        assert rows[name]["status"] == ("partial" if TABLE.rows[name].partial else "full")
+        assert bool(rows[name]["reason"]) == (rows[name]["status"] == "partial")
+    refused = [row for row in rows.values() if row["status"] == "refused"]
+    assert all(row["errno"] == "ENOSYS" and row["reason"] for row in refused)
+
+
+def test_syscalls_for_people() -> None:
+    done = _run("syscalls")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and lines[-1].endswith("refused") and len(lines) == len(support()) + 2

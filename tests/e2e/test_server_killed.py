@@ -1,0 +1,180 @@
+"""Servers started by hand, killed by SIGKILL in the middle of a guest's call and started again: the running
+guest goes on, and what it asked for happened once."""
+
+import itertools
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from servers.steps import CRASH_AT
+from tests.e2e.processes import Server, command, environment, read_line
+from tests.e2e.runs import LIMIT_S, World, await_line, errors, send, silent, world
+from tests.e2e.usage import usage
+from tests.guests.build import build
+
+ARCHS = ("x86_64", "arm64")
+DEPLOYMENTS = ("ring", "grpc-unix", "grpc-tcp")
+CELLS = list(itertools.product(ARCHS, DEPLOYMENTS))
+COMMITTED, UNCOMMITTED = "commit", "record"
+"""Steps of servers/dispatch.py: after the transaction and before the reply; before the transaction's end."""
+CHANGES = (
+    ("append", "Append"),
+    ("mkdir", "MakeDirectory"),
+    ("rename", "Rename"),
+    ("unlink", "Remove"),
+    ("create", "Open"),
+    ("write", "PWrite"),
+    ("link", "Link"),
+    ("large-append", "Append"),
+)
+"""What guests/once.c does between "begin" and "done", and the operation that is."""
+CHECKED = "once: 48 checks passed"
+SIZE = 64 << 20
+"""Of the mappings of guests/servant.c."""
+SLACK = 8 << 20
+"""More than extents and the guest's own stack and data take."""
+
+
+@pytest.fixture
+def runs() -> Iterator[World]:
+    with world() as made:
+        yield made
+
+
+@dataclass
+class ByHand:
+    """A server that is started again and again: at the same address, and for "file" on the same state."""
+
+    kind: str
+    deployment: str
+    folder: Path
+    held: ExitStack
+    address: str = ""
+    crashes: list[str] = field(default_factory=list)
+    """Where the servers so far were to be killed; empty if nowhere."""
+
+    def __post_init__(self) -> None:
+        self._own: tuple[object, ...] = ()
+        self.root = self.folder / "root"
+        if self.kind == "file":
+            self.root.mkdir()
+            self._own = ("--state", self.folder / "state", "--root", self.root)
+
+    def start(self, crash_at: str = "") -> Server:
+        """A server that kills itself at that step; one that is ready, if there is none.
+
+        An armed one is not waited for: a guest that has called already may have it killed before it is ready.
+        """
+        listen = self.address
+        if not listen:
+            listen = "127.0.0.1:0" if self.deployment == "grpc-tcp" else f"unix:{self.folder}/{self.kind}"
+        self.crashes.append(crash_at)
+        process = subprocess.Popen(
+            command(self.kind, "--listen", listen, *self._own),
+            env=environment(**{CRASH_AT: crash_at} if crash_at else {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.held.callback(_end, process)
+        server = Server(process, listen)
+        if not crash_at or not self.address:
+            assert process.stdout is not None
+            line = read_line(process.stdout.fileno())
+            assert line.startswith("ready "), server.errors()
+            self.address = server.address = line.removeprefix("ready ").strip()
+        return server
+
+    def options(self) -> list[str]:
+        """Of `farcall run`, to use this server."""
+        transport = "ring" if self.deployment == "ring" else "grpc"
+        return ["--transport", transport, f"--{self.kind}", self.address]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait(LIMIT_S)
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
+
+
+def killed_itself(server: Server) -> None:
+    assert server.process.wait(LIMIT_S) == -signal.SIGKILL, server.errors()
+
+
+@pytest.mark.parametrize("step", [COMMITTED, UNCOMMITTED])
+@pytest.mark.parametrize(("arch", "deployment"), CELLS)
+def test_changes_take_effect_once(runs: World, arch: str, deployment: str, step: str) -> None:
+    """The file server dies in each change; files that are open, their offsets and removed files survive."""
+    armed = [f"{step}:1:{operation}" for _, operation in CHANGES]
+    with ExitStack() as held:
+        file = ByHand("file", deployment, runs.folder, held)
+        shutil.copy2(build("once", arch), file.root / "once")
+        server = file.start(armed[0])
+        process = runs.start("run", *file.options(), "-w", "/", "--", "/once")
+        for (change, _), following in zip(CHANGES, [*armed[1:], ""], strict=True):
+            await_line(process, f"begin {change}")
+            killed_itself(server)
+            server = file.start(following)
+            await_line(process, f"done {change}")
+        await_line(process, CHECKED)
+        process.communicate(timeout=LIMIT_S)
+        assert (process.returncode, server.stop()) == (0, 0)
+        assert file.crashes == [*armed, ""]
+    runs.assert_clean()
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_a_kill_without_a_restart_is_no_effect_for_the_guest(runs: World, deployment: str) -> None:
+    """What makes the test above one: without a server the guest waits in its call."""
+    with ExitStack() as held:
+        file = ByHand("file", deployment, runs.folder, held)
+        shutil.copy2(build("once", "x86_64"), file.root / "once")
+        server = file.start(f"{COMMITTED}:1:MakeDirectory")
+        process = runs.start("run", *file.options(), "-w", "/", "--", "/once")
+        for line in ("begin append", "done append", "begin mkdir"):
+            await_line(process, line)
+        killed_itself(server)
+        assert silent(process, 0.5)
+        process.terminate()
+        assert process.wait(LIMIT_S) == 128 + signal.SIGTERM
+        assert errors(process) == ""
+    runs.assert_clean()
+
+
+@pytest.mark.parametrize(("arch", "deployment"), CELLS)
+def test_memory_server_killed(runs: World, arch: str, deployment: str) -> None:
+    """First while the guest waits, then while it maps. The next one is told what the guest holds; the guest's
+    memory never was anywhere but with it."""
+    with ExitStack() as held:
+        memory = ByHand("memory", deployment, runs.folder, held)
+        server = memory.start()
+        process = runs.start("run", *memory.options(), "--", build("servant", arch))
+        await_line(process, "up")
+        send(process, b"m")
+        await_line(process, "mmap")
+        await_line(process, "mmap 0")
+        server.stop(signal.SIGKILL)
+        server = memory.start(f"{COMMITTED}:1:Grant")
+        send(process, b"m")
+        await_line(process, "mmap")
+        killed_itself(server)
+        assert silent(process, 0.2)
+        server = memory.start()
+        await_line(process, "mmap 0")
+        assert 2 * SIZE <= usage(memory.address).granted_bytes < 2 * SIZE + SLACK
+        send(process, b"iui")
+        for line in ("intact 2", "munmap", "munmap 0", "intact 1"):
+            await_line(process, line)
+        assert SIZE <= usage(memory.address).granted_bytes < SIZE + SLACK
+        process.communicate(timeout=LIMIT_S)
+        assert (process.returncode, server.stop()) == (0, 0)
+    runs.assert_clean()
