@@ -332,6 +332,11 @@ def test_free_ranges_are_the_highest(seed: int) -> None:
         want = top // PAGE_BYTES - size
         while want >= low and not used.isdisjoint(range(want, want + size)):
             want -= 1
+        if want < low:
+            with pytest.raises(Errno) as full:
+                space.free_range(size * PAGE_BYTES, 0, top)
+            assert full.value.errno == ENOMEM
+            continue
         start = space.free_range(size * PAGE_BYTES, 0, top)
         assert start == want * PAGE_BYTES
         space.map_anonymous(start, size * PAGE_BYTES, READ)
