@@ -9,7 +9,8 @@
 static char *map(size_t size, int prot) { return mmap(0, size, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }
 
 static void arguments(void) {
-    char *p = map(4 * PAGE, PROT_READ | PROT_WRITE);
+    char *p = map(8 * PAGE, PROT_READ | PROT_WRITE);
+    CHECK(!munmap(p + 4 * PAGE, 4 * PAGE)); /* a hole: what mprotect changes before it fails ends here */
     FAILS(syscall(SYS_mmap, 0, 0, PROT_READ, MAP_PRIVATE, -1, 0), EBADF);
     FAILS(syscall(SYS_mmap, 0, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), EINVAL);
     FAILS(syscall(SYS_mmap, 0, -1ul, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), ENOMEM);
