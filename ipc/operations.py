@@ -7,7 +7,7 @@ from typing import Any, Final
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
-from farcall.v1 import file_pb2, memory_pb2, session_pb2
+from farcall.v1 import file_pb2, kernel_pb2, memory_pb2, session_pb2
 from farcall.v1.session_pb2 import EFFECT_PURE, Effect
 
 
@@ -30,6 +30,8 @@ class Operation:
     """Request fields in number order, identity and data aside; empty unless packed."""
     result_field: str
     """The response's uint64 field; empty unless packed."""
+    carries_descriptor: bool
+    deferred: bool
 
     @property
     def recorded(self) -> bool:
@@ -38,7 +40,7 @@ class Operation:
 
 
 def _operations() -> Iterator[Operation]:
-    for module in (session_pb2, file_pb2, memory_pb2):
+    for module in (session_pb2, file_pb2, memory_pb2, kernel_pb2):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 options: Any = method.GetOptions()
@@ -62,6 +64,8 @@ def _operations() -> Iterator[Operation]:
                     response=message_factory.GetMessageClass(method.output_type),
                     packed_fields=tuple(request_fields) if packed else (),
                     result_field=response_fields[0] if packed else "",
+                    carries_descriptor=options.Extensions[session_pb2.carries_descriptor],
+                    deferred=options.Extensions[session_pb2.deferred],
                 )
 
 

@@ -4,9 +4,10 @@ The standard library's send_fds and recv_fds ignore the flags they are given, so
 inherited by whatever is started next.
 """
 
+import os
 import socket
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def send_descriptors(
@@ -28,3 +29,9 @@ def receive_descriptors(
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
     return datagram, list(descriptors), flags
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Closes descriptors that nobody wants."""
+    for descriptor in descriptors:
+        os.close(descriptor)

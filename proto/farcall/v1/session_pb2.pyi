@@ -33,6 +33,7 @@ class ServerKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SERVER_KIND_FILE: _ClassVar[ServerKind]
     SERVER_KIND_MEMORY: _ClassVar[ServerKind]
     SERVER_KIND_NETWORK: _ClassVar[ServerKind]
+    SERVER_KIND_KERNEL: _ClassVar[ServerKind]
 EFFECT_UNSPECIFIED: Effect
 EFFECT_PURE: Effect
 EFFECT_MUTATING: Effect
@@ -50,12 +51,17 @@ SERVER_KIND_UNSPECIFIED: ServerKind
 SERVER_KIND_FILE: ServerKind
 SERVER_KIND_MEMORY: ServerKind
 SERVER_KIND_NETWORK: ServerKind
+SERVER_KIND_KERNEL: ServerKind
 EFFECT_FIELD_NUMBER: _ClassVar[int]
 effect: _descriptor.FieldDescriptor
 OPCODE_FIELD_NUMBER: _ClassVar[int]
 opcode: _descriptor.FieldDescriptor
 PACKED_FIELD_NUMBER: _ClassVar[int]
 packed: _descriptor.FieldDescriptor
+CARRIES_DESCRIPTOR_FIELD_NUMBER: _ClassVar[int]
+carries_descriptor: _descriptor.FieldDescriptor
+DEFERRED_FIELD_NUMBER: _ClassVar[int]
+deferred: _descriptor.FieldDescriptor
 
 class Identity(_message.Message):
     __slots__ = ("session", "slot", "seq", "digest")
