@@ -112,11 +112,11 @@ class Guest:
     """farcall with what `placement` adds to its command line. `addresses`: of servers started by hand."""
 
     def __init__(self, placement: list[str], addresses: tuple[str, ...] = ()) -> None:
-        self._placement = placement
+        self.options = placement
         self.addresses = addresses
 
     def run(self, command: str, stdin: bytes = b"", proc: bool = False) -> Ran:
-        run = [str(FARCALL), "run", *self._placement, "-w", DIRECTORY, "--"]
+        run = [str(FARCALL), "run", *self.options, "-w", DIRECTORY, "--"]
         return _bounded([*run, "/bin/busybox", *shlex.split(command)], stdin)
 
 
@@ -228,9 +228,14 @@ def observe(world: World, begin_s: float) -> Tree:
     """What stands in the world now, everything in it having happened since `begin_s` (seconds since 1970)."""
     ran = world.run(OBSERVE)
     assert (ran.status, ran.stderr) == (0, b""), f"{OBSERVE}: {ran.status} {ran.stderr[-2000:]!r}"
+    return read_tree(ran.stdout, begin_s)
+
+
+def read_tree(archive: bytes, begin_s: float) -> Tree:
+    """What a tar file of a world holds, everything in it having happened since `begin_s`."""
     entries: dict[str, Entry] = {}
     names: dict[str, list[str]] = {}
-    with tarfile.open(fileobj=io.BytesIO(ran.stdout)) as tar:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for member in tar:
             first = member.linkname if member.islnk() else member.name
             names.setdefault(first, []).append(member.name)

@@ -7,6 +7,7 @@ PROC is "proc" to mount one over ROOT/proc, in a mount namespace of this process
 import ctypes
 import os
 import sys
+import warnings  # noqa: F401  os.execvp imports it, too late in a changed root
 
 CLONE_NEWNS = 0x20000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 1 << 18
@@ -32,7 +33,7 @@ def main() -> None:
         _mount("proc", f"{root}/proc", "proc", 0)
     os.chroot(root)
     os.chdir(directory)
-    os.execv(command[0], command)
+    os.execvp(command[0], command)
 
 
 main()

@@ -58,7 +58,7 @@ def native_busybox() -> Path:
     return busybox("x86_64")
 
 
-class _Builder:
+class Builder:
     """Fills a directory; every object gets the next second as its modification time."""
 
     def __init__(self, root: Path) -> None:
@@ -107,7 +107,7 @@ noon
 """
 
 
-def _text(builder: _Builder) -> None:
+def text(builder: Builder) -> None:
     lines = [f"line {number}" for number in range(1, 41)]
     builder.directory("w/text")
     builder.file("w/text/lines.txt", "".join(f"{line}\n" for line in lines).encode())
@@ -128,7 +128,7 @@ def _long_text() -> bytes:
     return "".join(f"{n:06d} {hashlib.md5(b'%d' % n).hexdigest()}\n" for n in range(5000)).encode()
 
 
-def _binary(builder: _Builder) -> None:
+def _binary(builder: Builder) -> None:
     builder.directory("w/binary")
     builder.file("w/binary/random.bin", hashlib.shake_128(b"farcall").digest(3 << 20))
     builder.file("w/binary/long.txt.gz", gzip.compress(_long_text(), mtime=FIRST_TIME_S))
@@ -173,7 +173,7 @@ def _cpio() -> bytes:
     return archive
 
 
-def _links(builder: _Builder) -> None:
+def links(builder: Builder) -> None:
     builder.directory("w/links")
     builder.symlink("w/links/relative", "../text/lines.txt")
     builder.symlink("w/links/absolute", "/w/text/words.txt")
@@ -185,7 +185,7 @@ def _links(builder: _Builder) -> None:
     os.link(builder.root / "w/links/hard-1", builder.root / "w/links/hard-2")
 
 
-def _modes(builder: _Builder) -> None:
+def _modes(builder: Builder) -> None:
     builder.directory("w/modes")
     builder.file("w/modes/none", b"", 0o000)
     builder.file("w/modes/read-only", b"read only\n", 0o400)
@@ -196,7 +196,7 @@ def _modes(builder: _Builder) -> None:
     builder.directory("w/modes/sticky", 0o1777)
 
 
-def _odd(builder: _Builder) -> None:
+def _odd(builder: Builder) -> None:
     builder.directory("w/odd")
     for name in ("with space", "new\nline", "ünïcödé", "back\\slash", "-dash", "*star", "x" * 255):
         builder.file(f"w/odd/{name}", f"{len(name)} characters\n".encode())
@@ -205,7 +205,7 @@ def _odd(builder: _Builder) -> None:
 def build(root: Path, program: Path) -> Path:
     """Fills `root`, a new directory, with a copy of `program` as /bin/busybox and the objects above."""
     root.mkdir(parents=True)
-    builder = _Builder(root)
+    builder = Builder(root)
     for name in ("bin", "etc", "dev", "proc", "w"):
         builder.directory(name)
     builder.directory("tmp", 0o1777)
@@ -217,7 +217,7 @@ def build(root: Path, program: Path) -> Path:
         b"root:x:0:0:root:/:/bin/sh\nalice:x:1000:1000:Alice:/w:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
     )
     builder.file("etc/group", b"root:x:0:\nalice:x:1000:\nnogroup:x:65534:\n")
-    for part in (_text, _binary, _links, _modes, _odd):
+    for part in (text, _binary, links, _modes, _odd):
         part(builder)
     for name in ("w/deep", "w/deep/a", "w/deep/a/b", "w/empty", "w/copies", "w/many"):
         builder.directory(name)
