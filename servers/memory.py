@@ -9,10 +9,11 @@ import errno
 import os
 from collections.abc import Mapping
 
-from farcall.v1.memory_pb2 import UsageRequest, UsageResponse
+from farcall.v1.memory_pb2 import InheritMemoryRequest, InheritMemoryResponse, UsageRequest, UsageResponse
 from farcall.v1.session_pb2 import SERVER_KIND_MEMORY, ServerKind
 from ipc.message import Buffer
 from ipc.operations import BY_NAME
+from servers.inheritance import heir
 from servers.ledger import MemoryLedger
 from servers.service import ErrnoError, Handler, Ledger, PackedHandler, Session
 
@@ -33,7 +34,10 @@ class MemoryService:
         self.kind: ServerKind = SERVER_KIND_MEMORY
         self.ledger: Ledger = ledger
         self._on_rollback = ledger.on_rollback
-        self.handlers: Mapping[int, Handler] = {BY_NAME["Usage"].opcode: self.usage}
+        self.handlers: Mapping[int, Handler] = {
+            BY_NAME["Usage"].opcode: self.usage,
+            BY_NAME["InheritMemory"].opcode: self.inherit,
+        }
         self.packed_handlers: Mapping[int, PackedHandler] = {
             BY_NAME["Grant"].opcode: self.grant,
             BY_NAME["Release"].opcode: self.release,
@@ -54,10 +58,19 @@ class MemoryService:
         _into: memoryview | None,
     ) -> tuple[int, Buffer]:
         """Grants bytes; the result is what the session holds then. ENOMEM beyond the quota (mmap(2))."""
+        return self._grant(session, size_bytes), b""
+
+    def inherit(self, session: Session, request: InheritMemoryRequest) -> InheritMemoryResponse:
+        """fork(2): grants bytes to a child's session. EPERM, EINVAL (inheritance.heir); ENOMEM."""
+        target = heir(self.ledger, session, request.target_session, request.target_secret)
+        return InheritMemoryResponse(granted_bytes=self._grant(target, request.size_bytes))
+
+    def _grant(self, session: Session, size_bytes: int) -> int:
+        """What the session holds then. ENOMEM."""
         if size_bytes > self._quota_bytes - self._granted_bytes:
             self._refused += 1  # a count of answers, not of effects: it stays if the call is rolled back
             raise ErrnoError(errno.ENOMEM, "quota")
-        return self._change(session, size_bytes, grants=1), b""
+        return self._change(session, size_bytes, grants=1)
 
     def release(
         self,

@@ -1,7 +1,7 @@
-"""ReadDirectory: getdents64(2) over a listing that stays as it was when the handle first read it.
+"""ReadDirectory: getdents64(2) over a listing that stays as it was when the description first read it.
 
 Cookies are positions that no change moves: the lower layer's entries by their place there, then rows by
-their number. The listing is taken at cookie 0 and kept per handle; one that was dropped, or is asked for
+their number. The listing is taken at cookie 0 and kept per description; one that was dropped, or is asked for
 after a restart, is taken anew, and the cookies still mean the same entries.
 """
 
@@ -62,6 +62,6 @@ class Directories:
             )
         return response
 
-    def closed(self, file: OpenFile) -> None:
-        """The handle is gone, and its listing with it."""
+    def ended(self, file: OpenFile) -> None:
+        """The description is gone, and its listing with it."""
         self._listings.pop(file, None)

@@ -17,6 +17,8 @@ from farcall.v1.file_pb2 import (
     OPEN_FLAG_WRITE,
     AllocateRequest,
     AllocateResponse,
+    InheritRequest,
+    InheritResponse,
     OpenRequest,
     OpenResponse,
     SeekRequest,
@@ -32,6 +34,7 @@ from servers.file.handles import OpenFile, OpenInode
 from servers.file.inodes import Inode
 from servers.file.tree import Tree
 from servers.file.walk import Located, Walker, answering
+from servers.inheritance import heir
 from servers.service import ErrnoError, Handler, PackedHandler, Session
 
 FILE_BYTES_MAX: Final = 1 << 44
@@ -43,18 +46,19 @@ NEW_FILE_BYTES: Final = 4096
 
 
 class Files:
-    """The handlers. `closed` is told of every handle that goes."""
+    """The handlers. `ended` is told of every description that goes."""
 
-    def __init__(self, tree: Tree, walker: Walker, closed: Callable[[OpenFile], None]) -> None:
+    def __init__(self, tree: Tree, walker: Walker, ended: Callable[[OpenFile], None]) -> None:
         self._tree = tree
         self._walker = walker
         self._handles = tree.handles
-        self._closed = closed
+        self._ended = ended
         self.handlers: Mapping[int, Handler] = {
             BY_NAME["Open"].opcode: answering(self.open, OpenResponse),
             BY_NAME["Sync"].opcode: self.sync,
             BY_NAME["Allocate"].opcode: self.allocate,
             BY_NAME["Seek"].opcode: self.seek,
+            BY_NAME["Inherit"].opcode: self.inherit,
         }
         self.packed_handlers: Mapping[int, PackedHandler] = {
             BY_NAME["Close"].opcode: self.close,
@@ -138,14 +142,27 @@ class Files:
         self, session: Session, handle: int, _second: int, _third: int, _in: Buffer, _into: memoryview | None
     ) -> tuple[int, Buffer]:
         """EBADF."""
-        self.close_file(self._handles.get(session.number, handle))
+        self._closed(session, self._handles.remove(session.number, handle))
         return 0, b""
 
-    def close_file(self, file: OpenFile) -> None:
-        """Closes a handle; an inode without a name goes with its last one."""
-        self._handles.remove(file)
-        self._tree.closed(file.shared.ino)
-        self._closed(file)
+    def close_all(self, session: Session) -> None:
+        """Closes all handles of a session."""
+        for file in self._handles.remove_all(session.number):
+            self._closed(session, file)
+
+    def _closed(self, session: Session, file: OpenFile) -> None:
+        """A handle is gone; with the last one its description, and an inode without a name."""
+        if not file.handles:
+            self._tree.closed(file.shared.ino)
+            self._ended(file)
+
+    def inherit(self, session: Session, request: InheritRequest) -> InheritResponse:
+        """fork(2): the target gets every handle of the session. EPERM; EINVAL: it holds handles."""
+        target = heir(self._tree.store, session, request.target_session, request.target_secret)
+        if target.number in self._handles.tables:
+            raise ErrnoError(errno.EINVAL, "an heir with handles")
+        self._handles.inherit(session.number, target.number)
+        return InheritResponse()
 
     # Reading
 
@@ -153,7 +170,8 @@ class Files:
         self, session: Session, handle: int, offset: int, count: int, _data: Buffer, into: memoryview | None
     ) -> tuple[int, Buffer]:
         """pread(2). EBADF, EISDIR, EINVAL (offset, or more than DATA_BYTES_MAX)."""
-        file = self._handles.files.get((session.number, handle))
+        table = self._handles.tables.get(session.number)
+        file = table.get(handle) if table is not None else None
         if file is None or not file.readable:
             raise ErrnoError(errno.EBADF)
         if count > DATA_BYTES_MAX or offset > OFFSET_MAX - count:

@@ -1,5 +1,8 @@
-"""Open handles: rows, so that they survive the server's death under the same numbers, and what reads need
-at hand in memory. What is kept in memory follows the rows when a savepoint rolls back.
+"""Open handles and the open file descriptions they point at: rows, so that they survive the server's death
+under the same numbers, and what reads need at hand in memory. What is kept in memory follows the rows when a
+savepoint rolls back.
+
+A handle belongs to one session; a description is counted, and shared by the sessions that inherited it.
 """
 
 import errno
@@ -26,7 +29,7 @@ HANDLES_MAX: Final = 65_536
 
 @dataclass(slots=True)
 class OpenInode:
-    """What the handles of one inode share."""
+    """What the descriptions of one inode share."""
 
     ino: int
     lower: bytes | None
@@ -34,20 +37,24 @@ class OpenInode:
     """Known that its data is the lower file's, unchanged: reads go there and nowhere else."""
     fd: int = -1
     """The lower file, opened by the first read."""
-    handles: int = 0
+    holders: int = 0
+    """Descriptions."""
 
 
 @dataclass(slots=True, eq=False)
 class OpenFile:
-    """One handle. `parent`, `parent_lower` and `name`: by which name it was opened, renames followed."""
+    """An open file description. `parent`, `parent_lower` and `name`: by which name it was opened, renames
+    followed."""
 
-    session: int
     number: int
+    """Never that of another description that lives."""
     shared: OpenInode
     flags: int
     parent: int
     parent_lower: bytes | None
     name: bytes
+    handles: int = 0
+    """Of all sessions; with the last one it ends."""
     readable: bool = field(init=False)
     writable: bool = field(init=False)
     appends: bool = field(init=False)
@@ -70,28 +77,33 @@ class Handles:
     def __init__(self, store: Store, lower: Lower) -> None:
         self._store = store
         self._lower = lower
-        self.files: dict[tuple[int, int], OpenFile] = {}
-        """By (session, handle)."""
+        self.tables: dict[int, dict[int, OpenFile]] = {}
+        """Session -> handle -> description; sessions without handles are absent."""
         self._shared: dict[int, OpenInode] = {}
-        self._held: dict[int, int] = {}
-        """Session -> its number of handles."""
-        rows = store.execute("SELECT session, handle, ino, flags, lower, parent, parent_lower, name FROM handle")
-        for session, number, ino, flags, lower_path, parent, parent_lower, name in rows:
+        self._files: dict[int, OpenFile] = {}
+        """By number."""
+        rows = store.execute("SELECT id, ino, flags, lower, parent, parent_lower, name FROM description")
+        for number, ino, flags, lower_path, parent, parent_lower, name in rows:
             shared = self._share(ino, lower_path)
-            self._keep(OpenFile(session, number, shared, flags, parent, parent_lower, name))
+            self._keep_file(OpenFile(number, shared, flags, parent, parent_lower, name))
+        self._next = max(self._files, default=0) + 1
+        for session, handle, number in store.execute("SELECT session, handle, description FROM handle"):
+            self._keep(session, handle, self._files[number])
 
     def get(self, session: int, handle: int) -> OpenFile:
         """EBADF if the session has no such handle."""
-        file = self.files.get((session, handle))
+        table = self.tables.get(session)
+        file = table.get(handle) if table is not None else None
         if file is None:
             raise ErrnoError(errno.EBADF)
         return file
 
     def check(self, session: int, handle: int) -> None:
         """May a handle of this number be opened? EINVAL if it is in use or none; ENFILE: too many."""
-        if not 0 < handle <= HANDLE_MAX or (session, handle) in self.files:
+        table = self.tables.get(session, {})
+        if not 0 < handle <= HANDLE_MAX or handle in table:
             raise ErrnoError(errno.EINVAL, "handle number")
-        if self._held.get(session, 0) >= HANDLES_MAX:
+        if len(table) >= HANDLES_MAX:
             raise ErrnoError(errno.ENFILE)
 
     def add(
@@ -99,35 +111,72 @@ class Handles:
     ) -> OpenFile:
         """Opens it; `check` has passed. `name`: (parent, parent_lower, name) of OpenFile."""
         parent, parent_lower, last = name
+        number = self._next
+        self._next += 1
         self._store.execute(
-            "INSERT INTO handle VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
-            (session, handle, inode.ino, flags, inode.lower, parent, parent_lower, last),
+            "INSERT INTO description VALUES(?, ?, ?, ?, ?, ?, ?)",
+            (number, inode.ino, flags, inode.lower, parent, parent_lower, last),
         )
-        shared = self._share(inode.ino, inode.lower)
-        file = OpenFile(session, handle, shared, flags, parent, parent_lower, last)
-        self._keep(file)
-        self._store.on_rollback(lambda: self._forget(file))
-        self._store.on_rollback(lambda: self._release(shared))
+        self._store.execute("INSERT INTO handle VALUES(?, ?, ?)", (session, handle, number))
+        file = OpenFile(number, self._share(inode.ino, inode.lower), flags, parent, parent_lower, last)
+        self._keep_file(file)
+        self._keep(session, handle, file)
+
+        def undo() -> None:
+            self._forget(session, handle)
+            self._forget_file(file)
+            self._release(file.shared)
+
+        self._store.on_rollback(undo)
         return file
 
-    def remove(self, file: OpenFile) -> None:
-        """Closes it. Whether the inode lives on is the caller's to decide (`is_open`)."""
-        key = (file.session, file.number)
-        self._store.execute("DELETE FROM handle WHERE session = ? AND handle = ?", key)
-        self._forget(file)
-        self._store.on_rollback(lambda: self._keep(file))
-        self._store.on_commit(lambda: self._release(file.shared))
+    def remove(self, session: int, handle: int) -> OpenFile:
+        """Closes it; if that was the description's last, that ends (`handles` is 0). EBADF.
 
-    def of_session(self, session: int) -> list[OpenFile]:
-        return [file for file in self.files.values() if file.session == session]
+        Whether the inode lives on is the caller's to decide (`is_open`).
+        """
+        file = self.get(session, handle)
+        self._store.execute("DELETE FROM handle WHERE session = ? AND handle = ?", (session, handle))
+        self._forget(session, handle)
+        self._store.on_rollback(lambda: self._keep(session, handle, file))
+        if not file.handles:
+            self._end(file)
+        return file
+
+    def remove_all(self, session: int) -> list[OpenFile]:
+        """Closes all of a session's handles; the descriptions they pointed at, each once."""
+        table = self.tables.get(session)
+        if table is None:
+            return []
+        self._store.execute("DELETE FROM handle WHERE session = ?", (session,))
+        del self.tables[session]
+        for file in table.values():
+            file.handles -= 1
+        self._store.on_rollback(lambda: self._keep_table(session, table))
+        files = list(dict.fromkeys(table.values()))
+        for file in files:
+            if not file.handles:
+                self._end(file)
+        return files
+
+    def inherit(self, session: int, target: int) -> None:
+        """Every handle of the session, under the same number, in another session that has none."""
+        table = self.tables.get(session)
+        if table is None:
+            return
+        self._store.execute(
+            "INSERT INTO handle SELECT ?, handle, description FROM handle WHERE session = ?", (target, session)
+        )
+        self._keep_table(target, table.copy())
+        self._store.on_rollback(lambda: self._drop_table(target))
 
     def is_open(self, ino: int) -> bool:
         shared = self._shared.get(ino)
-        return shared is not None and shared.handles > 0
+        return shared is not None and shared.holders > 0
 
     def is_known(self, directory: int) -> bool:
         """Whether a handle was opened by a name in that directory."""
-        return any(file.parent == directory for file in self.files.values())
+        return any(file.parent == directory for file in self._files.values())
 
     def data_changed(self, ino: int) -> None:
         """The inode's data is the lower file's no longer."""
@@ -137,14 +186,14 @@ class Handles:
             self._store.on_rollback(lambda: self._set_direct(shared))
 
     def renamed(self, ino: int, old: tuple[int, bytes], new: tuple[int, bytes | None, bytes]) -> None:
-        """Handles opened by the name `old` (parent, name) have the name `new` now."""
+        """Descriptions opened by the name `old` (parent, name) have the name `new` now."""
         if not self.is_open(ino):
             return
-        for file in self.files.values():
+        for file in self._files.values():
             if file.shared.ino == ino and (file.parent, file.name) == old:
                 self._store.execute(
-                    "UPDATE handle SET parent = ?, parent_lower = ?, name = ? WHERE session = ? AND handle = ?",
-                    (*new, file.session, file.number),
+                    "UPDATE description SET parent = ?, parent_lower = ?, name = ? WHERE id = ?",
+                    (*new, file.number),
                 )
                 before = (file.parent, file.parent_lower, file.name)
                 file.parent, file.parent_lower, file.name = new
@@ -170,7 +219,8 @@ class Handles:
         for shared in self._shared.values():
             self._close_fd(shared)
         self._shared.clear()
-        self.files.clear()
+        self._files.clear()
+        self.tables.clear()
 
     def _share(self, ino: int, lower: bytes | None) -> OpenInode:
         shared = self._shared.get(ino)
@@ -178,21 +228,43 @@ class Handles:
             shared = self._shared[ino] = OpenInode(ino, lower)
         return shared
 
-    def _keep(self, file: OpenFile) -> None:
-        self.files[file.session, file.number] = file
-        self._held[file.session] = self._held.get(file.session, 0) + 1
-        file.shared.handles += 1
+    def _keep(self, session: int, handle: int, file: OpenFile) -> None:
+        self.tables.setdefault(session, {})[handle] = file
+        file.handles += 1
 
-    def _forget(self, file: OpenFile) -> None:
-        del self.files[file.session, file.number]
-        left = self._held.pop(file.session) - 1
-        if left:
-            self._held[file.session] = left
-        file.shared.handles -= 1
+    def _forget(self, session: int, handle: int) -> None:
+        table = self.tables[session]
+        table.pop(handle).handles -= 1
+        if not table:
+            del self.tables[session]
+
+    def _keep_table(self, session: int, table: dict[int, OpenFile]) -> None:
+        self.tables[session] = table
+        for file in table.values():
+            file.handles += 1
+
+    def _drop_table(self, session: int) -> None:
+        for file in self.tables.pop(session).values():
+            file.handles -= 1
+
+    def _keep_file(self, file: OpenFile) -> None:
+        self._files[file.number] = file
+        file.shared.holders += 1
+
+    def _forget_file(self, file: OpenFile) -> None:
+        del self._files[file.number]
+        file.shared.holders -= 1
+
+    def _end(self, file: OpenFile) -> None:
+        """No handle points at the description any more."""
+        self._store.execute("DELETE FROM description WHERE id = ?", (file.number,))
+        self._forget_file(file)
+        self._store.on_rollback(lambda: self._keep_file(file))
+        self._store.on_commit(lambda: self._release(file.shared))
 
     def _release(self, shared: OpenInode) -> None:
         """Lets go of what nobody holds."""
-        if shared.handles == 0 and self._shared.get(shared.ino) is shared:
+        if shared.holders == 0 and self._shared.get(shared.ino) is shared:
             self._close_fd(shared)
             del self._shared[shared.ino]
 

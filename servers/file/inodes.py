@@ -119,7 +119,7 @@ class Inodes:
         """Inodes without a name that no handle holds, nor was opened beneath."""
         rows = self._store.execute(
             "SELECT ino FROM inode WHERE nlink = 0"
-            " AND ino NOT IN (SELECT ino FROM handle UNION SELECT parent FROM handle)"
+            " AND ino NOT IN (SELECT ino FROM description UNION SELECT parent FROM description)"
         )
         return [ino for (ino,) in rows]
 

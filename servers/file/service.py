@@ -33,7 +33,7 @@ class FileService:
             self.tree.drop_orphans()
         walker = Walker(self.tree)
         directories = Directories(self.tree)
-        self._files = Files(self.tree, walker, directories.closed)
+        self._files = Files(self.tree, walker, directories.ended)
         self.kind: ServerKind = SERVER_KIND_FILE
         self.ledger: Ledger = store
         self.handlers: Mapping[int, Handler] = {
@@ -47,8 +47,7 @@ class FileService:
 
     def session_ended(self, session: Session) -> None:
         """Closes the session's handles; runs inside the transaction that ends it."""
-        for file in self._handles.of_session(session.number):
-            self._files.close_file(file)
+        self._files.close_all(session)
 
     def close(self) -> None:
         """Gives back descriptors and the state; everything committed stays."""

@@ -18,12 +18,11 @@ import apsw
 
 from ipc.identity import SlotState
 from ipc.seams import Random
+from servers.file.schema import LAYOUT, MIGRATIONS, SCHEMA, statements
 from servers.service import Session
 from servers.steps import step
 
 DATABASE: Final = "store.sqlite"
-LAYOUT: Final = 1
-"""Of the database; raised with every change that older servers cannot read."""
 EXIT_STORE_FAILED: Final = 74
 """EX_IOERR of sysexits(3)."""
 STATEMENTS_CACHED: Final = 256
@@ -36,37 +35,6 @@ PRAGMAS: Final = (
 )
 SESSION_BITS: Final = 47
 """A new state's sessions start at random below this: another state's numbers are not met again."""
-
-SCHEMA: Final = """
-CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE session(number INTEGER PRIMARY KEY, principal TEXT NOT NULL, secret BLOB NOT NULL,
-    uid INTEGER NOT NULL, gid INTEGER NOT NULL, groups TEXT NOT NULL, leased INTEGER NOT NULL);
-CREATE TABLE slot(session INTEGER NOT NULL, slot INTEGER NOT NULL, seq INTEGER NOT NULL,
-    digest BLOB NOT NULL, reply BLOB NOT NULL, PRIMARY KEY(session, slot)) WITHOUT ROWID;
--- parent: 0 if it follows from the lower path, or if the inode is no directory
-CREATE TABLE inode(ino INTEGER PRIMARY KEY, mode INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL,
-    nlink INTEGER NOT NULL, size INTEGER NOT NULL, atime_ns INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-    ctime_ns INTEGER NOT NULL, btime_ns INTEGER NOT NULL, rdev INTEGER NOT NULL, generation INTEGER NOT NULL,
-    target BLOB, lower BLOB, parent INTEGER NOT NULL, name BLOB NOT NULL);
-CREATE INDEX orphan ON inode(ino) WHERE nlink = 0;
--- child 0: a whiteout, which hides the lower layer's name
-CREATE TABLE dentry(id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, name BLOB NOT NULL,
-    child INTEGER NOT NULL, UNIQUE(parent, name));
--- kind 0: data is here; 1: in the data file at position; 2: in the inode's lower file at position
-CREATE TABLE extent(id INTEGER PRIMARY KEY, ino INTEGER NOT NULL, offset INTEGER NOT NULL,
-    length INTEGER NOT NULL, kind INTEGER NOT NULL, position INTEGER NOT NULL, data BLOB,
-    UNIQUE(ino, offset));
--- value NULL: hides the lower layer's attribute
-CREATE TABLE xattr(ino INTEGER NOT NULL, name BLOB NOT NULL, value BLOB,
-    PRIMARY KEY(ino, name)) WITHOUT ROWID;
-CREATE TABLE handle(session INTEGER NOT NULL, handle INTEGER NOT NULL, ino INTEGER NOT NULL,
-    flags INTEGER NOT NULL, lower BLOB, parent INTEGER NOT NULL, parent_lower BLOB, name BLOB NOT NULL,
-    PRIMARY KEY(session, handle)) WITHOUT ROWID;
-CREATE INDEX handle_ino ON handle(ino);
-CREATE TABLE device(dev INTEGER PRIMARY KEY, number INTEGER NOT NULL);
-CREATE TABLE alias(device INTEGER NOT NULL, ino INTEGER NOT NULL, guest INTEGER NOT NULL,
-    PRIMARY KEY(device, ino)) WITHOUT ROWID;
-"""
 
 
 class StateInUseError(Exception):
@@ -148,19 +116,29 @@ class Store:
         with self.transaction():
             layout = self.value("PRAGMA user_version")
             if layout == 0:
-                for statement in SCHEMA.split(";\n"):
+                for statement in statements(SCHEMA):
                     self.execute(statement)
                 self.execute(f"PRAGMA user_version={LAYOUT}")
                 first = 1 + (int.from_bytes(random.bytes(8), "little") >> (64 - SESSION_BITS))
                 self.execute("INSERT INTO meta VALUES('next_session', ?), ('boot_epoch', 0)", (first,))
             elif layout != LAYOUT:
-                raise StateUnusableError(f"the state has layout {layout}, this server knows {LAYOUT}")
+                self._migrate(layout)
             self.execute("UPDATE meta SET value = value + 1 WHERE name = 'boot_epoch'")
             self.boot_epoch: int = self.value("SELECT value FROM meta WHERE name = 'boot_epoch'")
             for row in self.execute("SELECT * FROM session"):
                 number, principal, secret, uid, gid, groups, leased = row
                 members = tuple(int(group) for group in groups.split())
                 self._sessions[number] = Session(number, principal, secret, uid, gid, members, bool(leased))
+
+    def _migrate(self, layout: int) -> None:
+        """Brings an earlier layout up to ours. StateUnusableError: there is no way from it."""
+        while layout != LAYOUT:
+            if layout not in MIGRATIONS:
+                raise StateUnusableError(f"the state has layout {layout}, this server knows {LAYOUT}")
+            for statement in statements(MIGRATIONS[layout]):
+                self.execute(statement)
+            layout += 1
+            self.execute(f"PRAGMA user_version={layout}")
 
     # Statements
 

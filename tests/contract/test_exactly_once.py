@@ -37,6 +37,8 @@ from tests.unit.serving import DIRECT, Caller, CountingRandom, ManualClock
 CREATE = file_pb2.OPEN_FLAG_READ | file_pb2.OPEN_FLAG_WRITE | file_pb2.OPEN_FLAG_CREATE
 EXCLUSIVE, APPEND = CREATE | file_pb2.OPEN_FLAG_EXCLUSIVE, CREATE | file_pb2.OPEN_FLAG_APPEND
 XATTR_CREATE = file_pb2.XATTR_FLAG_CREATE
+HEIR, HEIR_SECRET = 2, (2).to_bytes(16, "little")
+"""The second session of a service, as CountingRandom has it."""
 
 
 def place(path: bytes, **more: Any) -> file_pb2.Place:
@@ -62,6 +64,7 @@ def file_requests() -> list[tuple[Message, bytes]]:
         (file_pb2.AllocateRequest(handle=1, offset=0, size_bytes=4096), b""),
         (file_pb2.SetXattrRequest(place=place(b"/c"), name=b"user.x", value=b"v", flags=XATTR_CREATE), b""),
         (file_pb2.RemoveXattrRequest(place=place(b"/c"), name=b"user.x"), b""),
+        (file_pb2.InheritRequest(target_session=HEIR, target_secret=HEIR_SECRET), b""),
         (file_pb2.CloseRequest(handle=2), b""),
         # An errno is a result, too.
         (file_pb2.MakeDirectoryRequest(place=place(b"/d"), mode=0o755), b""),
@@ -70,8 +73,12 @@ def file_requests() -> list[tuple[Message, bytes]]:
 
 def memory_requests() -> list[tuple[Message, bytes]]:
     """The same of the memory server."""
-    sizes = (memory_pb2.GrantRequest(size_bytes=8192), memory_pb2.ReleaseRequest(size_bytes=4096))
-    return [(request, b"") for request in sizes]
+    requests: tuple[Message, ...] = (
+        memory_pb2.GrantRequest(size_bytes=8192),
+        memory_pb2.ReleaseRequest(size_bytes=4096),
+        memory_pb2.InheritMemoryRequest(target_session=HEIR, target_secret=HEIR_SECRET, size_bytes=4096),
+    )
+    return [(request, b"") for request in requests]
 
 
 def open_file(directory: Path) -> Service:
@@ -109,18 +116,24 @@ class Audited:
 
 
 class Greeting(FaultyEndpoint):
-    """Says the Hello that the carriers' test hosts leave to the server."""
+    """Says the Hello that the carriers' test hosts leave to the server, and one for an heir."""
 
     kind = SERVER_KIND_FILE
+    has_heir = False
 
     def hello(self, request: HelloRequest, peer: Peer) -> HelloResponse:
         ours = HelloRequest(
             protocol_min=PROTOCOL_MIN, protocol_max=PROTOCOL_MAX, kind=self.kind, credentials=Credentials()
         )
-        return self.inner.hello(ours, peer)
+        answer = self.inner.hello(ours, peer)
+        if not self.has_heir:
+            self.has_heir = True
+            heir = self.inner.hello(ours, peer)
+            assert (heir.session, heir.secret) == (HEIR, HEIR_SECRET)
+        return answer
 
 
-TABLES = ("inode", "dentry", "extent", "xattr", "handle")
+TABLES = ("inode", "dentry", "extent", "xattr", "description", "handle")
 """Of the file server's store: all its effects. The others are sessions, slots and numbers of host devices."""
 
 
@@ -207,4 +220,6 @@ async def test_lost_and_doubled(
 
 def test_no_mutating_operation_is_left_out() -> None:
     sent = {encode_request(*request).opcode for request in (*file_requests(), *memory_requests())}
-    assert sent == {code for code, operation in OPERATIONS.items() if operation.recorded}
+    servers = ("farcall.v1.FileService", "farcall.v1.MemoryService")
+    recorded = {op.opcode for op in OPERATIONS.values() if op.recorded and op.service in servers}
+    assert sent == recorded

@@ -59,6 +59,35 @@ def test_a_later_layout_is_refused(tmp_path: Path) -> None:
         Store(tmp_path, HostRandom())
 
 
+LAYOUT_1_HANDLES = """
+CREATE TABLE handle(session INTEGER NOT NULL, handle INTEGER NOT NULL, ino INTEGER NOT NULL,
+    flags INTEGER NOT NULL, lower BLOB, parent INTEGER NOT NULL, parent_lower BLOB, name BLOB NOT NULL,
+    PRIMARY KEY(session, handle)) WITHOUT ROWID;
+CREATE INDEX handle_ino ON handle(ino);
+INSERT INTO handle VALUES(5, 9, 70, 1, CAST('a/f' AS BLOB), 60, CAST('a' AS BLOB), CAST('f' AS BLOB)),
+    (4, 3, 71, 2, NULL, 60, NULL, CAST('g' AS BLOB));
+PRAGMA user_version = 1;
+"""
+
+
+def test_layout_1_is_taken_over(tmp_path: Path) -> None:
+    with closing(Store(tmp_path, HostRandom())) as store:
+        session = open_session(store)
+    with closing(apsw.Connection(str(tmp_path / DATABASE))) as connection:
+        for table in ("handle", "description", "lock", "mapping"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute(LAYOUT_1_HANDLES)
+    for _ in range(2):
+        with closing(Store(tmp_path, HostRandom())) as store:
+            assert store.session(session.number) == session
+            handles = "SELECT session, handle, d.* FROM handle JOIN description d ON id = description"
+            assert sorted(store.execute(handles)) == [
+                (4, 3, 1, 71, 2, None, 60, None, b"g"),
+                (5, 9, 2, 70, 1, b"a/f", 60, b"a", b"f"),
+            ]
+            assert store.value("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'handle%'") == 1
+
+
 def test_sessions_of_another_state_have_other_numbers(tmp_path: Path) -> None:
     numbers = []
     for name in ("one", "two"):

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from farcall.v1.memory_pb2 import UsageRequest, UsageResponse
+from farcall.v1.memory_pb2 import InheritMemoryRequest, InheritMemoryResponse, UsageRequest, UsageResponse
 from farcall.v1.session_pb2 import SERVER_KIND_MEMORY
 from ipc.endpoint import Peer
 from ipc.message import Reply, decode_response, encode_request, pack_call
@@ -44,6 +44,14 @@ def grant(caller: Caller, size_bytes: int) -> Reply:
 
 def release(caller: Caller, size_bytes: int) -> Reply:
     return caller.send(caller.new(pack_call(RELEASE, size_bytes)))
+
+
+def inherit(caller: Caller, heir: Caller, size_bytes: int, secret: bytes | None = None) -> Reply:
+    session = caller.endpoint.sessions.live[heir.session].session  # type: ignore[attr-defined]
+    request = InheritMemoryRequest(
+        target_session=heir.session, target_secret=secret or session.secret, size_bytes=size_bytes
+    )
+    return caller.send(caller.new(encode_request(request)))
 
 
 def usage(caller: Caller) -> UsageResponse:
@@ -130,3 +138,16 @@ def test_a_quota_of_nothing_grants_nothing() -> None:
     with pytest.raises(ValueError):
         Memory(-1)
     assert default_quota_bytes() > 1 << 20
+
+
+def test_a_child_is_granted_what_its_parent_asks(memory: Memory) -> None:
+    parent, child, stranger = memory.caller(), memory.caller(), memory.caller(GRPC)
+    grant(parent, 4096)
+    reply = inherit(parent, child, 8192)
+    assert InheritMemoryResponse.FromString(reply.body).granted_bytes == usage(child).session_bytes == 8192
+    assert inherit(parent, child, QUOTA_BYTES) == Reply(errno=errno.ENOMEM)
+    assert inherit(parent, child, 1, secret=b"x" * 16) == Reply(errno=errno.EPERM)
+    assert inherit(parent, stranger, 1) == Reply(errno=errno.EPERM)
+    assert inherit(parent, parent, 1) == Reply(errno=errno.EINVAL)
+    memory.dispatcher.closed(parent.session, DIRECT)
+    assert usage(child).granted_bytes == usage(child).session_bytes == 8192

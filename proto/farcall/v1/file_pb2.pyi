@@ -622,3 +622,19 @@ class RemoveXattrResponse(_message.Message):
     outcome: _session_pb2.Outcome
     crossing: Crossing
     def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., crossing: _Optional[_Union[Crossing, _Mapping]] = ...) -> None: ...
+
+class InheritRequest(_message.Message):
+    __slots__ = ("identity", "target_session", "target_secret")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    TARGET_SESSION_FIELD_NUMBER: _ClassVar[int]
+    TARGET_SECRET_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    target_session: int
+    target_secret: bytes
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., target_session: _Optional[int] = ..., target_secret: _Optional[bytes] = ...) -> None: ...
+
+class InheritResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...

@@ -61,3 +61,23 @@ class UsageResponse(_message.Message):
     releases: int
     refused: int
     def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., quota_bytes: _Optional[int] = ..., granted_bytes: _Optional[int] = ..., session_bytes: _Optional[int] = ..., grants: _Optional[int] = ..., releases: _Optional[int] = ..., refused: _Optional[int] = ...) -> None: ...
+
+class InheritMemoryRequest(_message.Message):
+    __slots__ = ("identity", "target_session", "target_secret", "size_bytes")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    TARGET_SESSION_FIELD_NUMBER: _ClassVar[int]
+    TARGET_SECRET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    target_session: int
+    target_secret: bytes
+    size_bytes: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., target_session: _Optional[int] = ..., target_secret: _Optional[bytes] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class InheritMemoryResponse(_message.Message):
+    __slots__ = ("outcome", "granted_bytes")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    granted_bytes: int
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., granted_bytes: _Optional[int] = ...) -> None: ...

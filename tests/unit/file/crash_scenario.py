@@ -18,6 +18,8 @@ from tests.unit.file.client import CREATE, EXCLUSIVE, WRITE, at
 from tests.unit.serving import Caller, CountingRandom, ManualClock, hello
 
 HANDLE = 7
+HEIR, HEIR_SECRET = 2, (3).to_bytes(16, "little")
+"""The second session that a fresh state opens, as CountingRandom has it."""
 ROOT = Credentials(uid=0, gid=0)
 
 
@@ -51,6 +53,10 @@ CASES: dict[str, tuple[str, Callable[[], Call]]] = {
     "link": ("Link", lambda: encode_request(file_pb2.LinkRequest(source=at("/h"), target=at("/n")))),
     "exclusive create": ("Open", lambda: opening("/created", 8, WRITE | CREATE | EXCLUSIVE)),
     "close of an orphan": ("Close", lambda: packed("Close", 9)),
+    "inherit": (
+        "Inherit",
+        lambda: encode_request(file_pb2.InheritRequest(target_session=HEIR, target_secret=HEIR_SECRET)),
+    ),
     "failure": ("MakeDirectory", lambda: encode_request(file_pb2.MakeDirectoryRequest(place=at("/a")))),
 }
 """Name -> (operation, the call that counts)."""
@@ -64,6 +70,8 @@ def start(state: Path, root: Path) -> tuple[FileService, Dispatcher]:
 
 def run(caller: Caller, case: str) -> tuple[Call, Reply]:
     """What comes before, in slot 1; then the call that counts, in slot 0."""
+    heir = hello(caller.endpoint, credentials=ROOT)
+    assert (heir.session, heir.secret) == (HEIR, HEIR_SECRET)
     for before in (
         opening("/file", HANDLE, WRITE | CREATE),
         packed("Append", HANDLE, data=b"before "),

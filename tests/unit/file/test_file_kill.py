@@ -60,7 +60,7 @@ def snapshot(service: FileService) -> list[tuple[Any, ...]]:
         "SELECT mode, nlink, size, lower FROM inode WHERE lower IS NOT NULL ORDER BY lower",
         "SELECT name, child = 0 FROM dentry ORDER BY parent, name",
         "SELECT offset, length, kind, data FROM extent ORDER BY ino, offset",
-        "SELECT handle, flags, name FROM handle ORDER BY handle",
+        "SELECT handle, flags, name FROM handle JOIN description ON id = description ORDER BY session, handle",
         "SELECT slot, seq, digest, reply FROM slot ORDER BY slot",
     ):
         rows += store.execute(sql)
