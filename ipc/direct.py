@@ -46,9 +46,7 @@ class DirectChannel:
         self._next_tag += 1
         self._rooms[tag] = data_room
         # A copy, as on every carrier: the caller may change its call and its data at once.
-        sent = Call(
-            call.opcode, call.body, bytes(call.data), self._session, call.slot, call.seq, call.digest
-        )
+        sent = Call(call.opcode, call.body, bytes(call.data), self._session, call.slot, call.seq, call.digest)
         into = memoryview(bytearray(data_room)) if data_room else None
         try:
             self._endpoint.submit(sent, self._peer, partial(self._complete, tag, sent.opcode), into)
@@ -74,11 +72,20 @@ class DirectChannel:
                     raise RuntimeError("no reply, and nothing left that could bring it")
                 return None
 
+    def poll(self, tag: int) -> Reply | None:
+        """As Channel."""
+        reply = self._replies.get(tag)
+        if reply is None and self._broken:
+            raise BrokenError(self._broken)
+        return reply
+
     def release(self, tag: int) -> None:
         """As Channel.release."""
-        if self._replies.pop(tag, None) is None:
+        reply = self._replies.pop(tag, None)
+        if reply is None:
             self._abandoned.add(tag)
         else:
+            reply.discard()
             del self._rooms[tag]
 
     def close(self) -> None:
@@ -90,9 +97,14 @@ class DirectChannel:
     def sever(self, why: str = "the server died") -> None:
         """As if the server had died: replies that have not come will not. The endpoint is not told."""
         self._broken = self._broken or why
+        for reply in self._replies.values():
+            reply.discard()
 
     def _complete(self, tag: int, opcode: int, reply: Reply) -> None:
+        if reply.descriptor >= 0:
+            assert OPERATIONS[opcode].carries_descriptor and not reply.errno and not reply.refusal
         if self._broken:
+            reply.discard()
             return
         room = self._rooms[tag]
         if tag in self._replies:
@@ -101,7 +113,9 @@ class DirectChannel:
         if tag in self._abandoned:
             self._abandoned.remove(tag)
             del self._rooms[tag]
+            reply.discard()
         elif len(reply.data) > room or len(reply.body) > body_room:
+            reply.discard()
             self._replies[tag] = Reply(refusal=REFUSAL_MALFORMED)
         else:
             self._replies[tag] = reply

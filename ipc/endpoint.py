@@ -37,6 +37,9 @@ class Endpoint(Protocol):
         """Executes one call; `complete` is called exactly once, now or later, in the same thread.
 
         `into` is room for the reply's data: if the endpoint fills it, Reply.data is a slice of it.
+        `complete` takes the reply over, its descriptor too: only operations that carry one may have one, and
+        only beside a result. After `closed` of its session a call need not be completed any more; if it is,
+        that goes nowhere.
         A MalformedError ends the carrier's connection (and its session).
         """
         ...
@@ -67,12 +70,19 @@ class Channel(Protocol):
     def wait(self, tag: int, deadline: float | None) -> Reply | None:
         """The reply of that try, or None once the monotonic clock passes `deadline` (the try goes on).
 
-        Reply.data is valid until `release`. BrokenError.
+        Reply.data is valid until `release`, and so is a descriptor that nobody takes. BrokenError.
         """
         ...
 
+    def poll(self, tag: int) -> Reply | None:
+        """As `wait`, but never waits: the reply of that try if it is there. BrokenError."""
+        ...
+
     def release(self, tag: int) -> None:
-        """The reply's data has been taken; its room is free again. Also abandons a try without a reply."""
+        """The reply has been used: the room of its data is free again, a descriptor that was not taken is closed.
+
+        Also abandons a try without a reply.
+        """
         ...
 
     def close(self) -> None:

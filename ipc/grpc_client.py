@@ -6,6 +6,7 @@ resumes its sessions and sends the unanswered calls again under the identity the
 
 import asyncio
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -447,6 +448,10 @@ class UnaryChannel:
                 raise BrokenError(f"{self._address}: {_reason(error)}") from None
             return Reply(refusal=refusal)
         return reply if len(reply.data) <= attempt.data_room else Reply(refusal=REFUSAL_MALFORMED)
+
+    def poll(self, tag: int) -> Reply | None:
+        """As Channel."""
+        return self.wait(tag, -math.inf)
 
     def release(self, tag: int) -> None:
         """As Channel. An abandoned try goes on, unheard: gRPC would cancel a future that nobody holds."""

@@ -164,6 +164,9 @@ class _Server:
             batch.check_call(call)
         except (DecodeError, MalformedError) as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{operation.name}: {error}")
+        if not _carried(operation.opcode):
+            refused = Reply(refusal=REFUSAL_UNSUPPORTED)
+            return bytes(reply_to_unary(operation.opcode, refused).SerializeToString())
         reply = await self._in_trio(partial(self.endpoint.submit, call, self.peer), context)
         return bytes(reply_to_unary(operation.opcode, reply).SerializeToString())
 
@@ -338,7 +341,7 @@ class _Stream:
         self._calls += 1
         self._bytes += size_bytes
         complete = partial(self._complete, entry.tag, size_bytes)
-        if call.opcode not in OPERATIONS or call.opcode == HELLO:
+        if not _carried(call.opcode) or call.opcode == HELLO:
             complete(Reply(refusal=REFUSAL_UNSUPPORTED))
         elif self._calls > batch.STREAM_CALLS_MAX or self._bytes > batch.STREAM_BYTES_MAX:
             complete(Reply(refusal=REFUSAL_OVERLOADED))
@@ -364,6 +367,12 @@ class _Stream:
             self._server.to_loop.put(self._wake)
         if self._finishing and not self._calls and not self._pending:
             self._server.to_loop.put(self._idle.set)
+
+
+def _carried(opcode: int) -> bool:
+    """Whether this carrier has the operation: not those with a descriptor in their reply."""
+    operation = OPERATIONS.get(opcode)
+    return operation is not None and not operation.carries_descriptor
 
 
 def _reason(error: Exception) -> str:

@@ -6,6 +6,7 @@ operation's reply has `result` and no body. Data is never part of a body: it is 
 carrier.
 """
 
+import os
 import struct
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -47,6 +48,19 @@ class Reply:
     body: bytes = b""
     data: Buffer = b""
     refusal: Refusal = field(default=REFUSAL_UNSPECIFIED)
+    descriptor: int = -1
+    """A host descriptor beside a result; -1: none. It belongs to the reply until somebody takes it: who gives a
+    reply away gives it along, and who has done with the reply closes it (`discard`)."""
+
+    def take_descriptor(self) -> int:
+        """The descriptor, from now on the caller's to close; -1 if there is none (any more)."""
+        descriptor, self.descriptor = self.descriptor, -1
+        return descriptor
+
+    def discard(self) -> None:
+        """Closes the descriptor if nobody has taken it."""
+        if self.descriptor >= 0:
+            os.close(self.take_descriptor())
 
 
 def encode_request(request: Message, data: Buffer = b"") -> Call:
@@ -58,9 +72,7 @@ def encode_request(request: Message, data: Buffer = b"") -> Call:
     return Call(operation.opcode, request.SerializeToString(deterministic=True), data)
 
 
-def pack_call(
-    operation: Operation, first: int = 0, second: int = 0, third: int = 0, data: Buffer = b""
-) -> Call:
+def pack_call(operation: Operation, first: int = 0, second: int = 0, third: int = 0, data: Buffer = b"") -> Call:
     """The call of a packed operation, its fields in number order."""
     return Call(operation.opcode, PACKED.pack(first, second, third), data)
 

@@ -31,7 +31,9 @@ class Operation:
     result_field: str
     """The response's uint64 field; empty unless packed."""
     carries_descriptor: bool
+    """A reply may have a host descriptor beside it: on rings and direct calls; gRPC refuses the operation."""
     deferred: bool
+    """A reply may come long after its call, and no client's patience is counted for it."""
 
     @property
     def recorded(self) -> bool:
@@ -48,12 +50,8 @@ def _operations() -> Iterator[Operation]:
                 if not opcode:
                     continue  # Carry: a carrier, not an operation
                 packed = options.Extensions[session_pb2.packed]
-                request_fields = [
-                    f.name for f in method.input_type.fields if f.name not in ("identity", "data")
-                ]
-                response_fields = [
-                    f.name for f in method.output_type.fields if f.name not in ("outcome", "data")
-                ]
+                request_fields = [f.name for f in method.input_type.fields if f.name not in ("identity", "data")]
+                response_fields = [f.name for f in method.output_type.fields if f.name not in ("outcome", "data")]
                 yield Operation(
                     opcode=opcode,
                     name=method.name,
@@ -71,5 +69,11 @@ def _operations() -> Iterator[Operation]:
 
 OPERATIONS: Final[dict[int, Operation]] = {op.opcode: op for op in _operations()}
 """By opcode."""
+assert all(
+    op.effect == EFFECT_PURE and not op.packed
+    for op in OPERATIONS.values()
+    if op.carries_descriptor or op.deferred
+), "neither a descriptor nor a delay can be recorded, or travels in a packed entry"
+
 BY_REQUEST: Final[dict[type[Message], Operation]] = {op.request: op for op in OPERATIONS.values()}
 BY_NAME: Final[dict[str, Operation]] = {op.name: op for op in OPERATIONS.values()}

@@ -4,9 +4,11 @@ The kernel process connects to the server, says Hello and passes what it gets to
 RingChannel submits and waits. A worker has one thread; all its rings share one doorbell.
 """
 
+import errno as errno_codes
 import os
 import select
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +18,8 @@ from farcall.v1.session_pb2 import HelloRequest, HelloResponse
 from ipc.endpoint import BrokenError, FullError
 from ipc.limits import BODY_BYTES_MAX, DATA_BYTES_MAX, HELLO_TIMEOUT_S, RING_ENTRIES, RING_SPIN_WORKER_US
 from ipc.message import Call, MalformedError, Reply
-from ipc.passing import receive_descriptors, send_descriptors
+from ipc.operations import OPERATIONS
+from ipc.passing import close_all, receive_descriptors, send_descriptors
 from ipc.ring_layout import (
     ARENA_OFFSET,
     BODY_LENGTH,
@@ -26,8 +29,10 @@ from ipc.ring_layout import (
     COMPLETION_TAIL,
     COMPLETIONS_OFFSET,
     ENTRY_MASK,
+    HAS_DESCRIPTOR,
     HEADER_BYTES,
     PACKED_OPCODES,
+    PASSED_TAG,
     RING_BYTES,
     SERVER_SLEEPING,
     SUBMISSION,
@@ -46,6 +51,11 @@ _LOOKS_PER_CLOCK: Final = 32
 """Looks at the completion tail between two readings of the clock: about a microsecond."""
 _HANDSHAKE_BYTES_MAX: Final = 64 << 10
 _WAKE: Final = b"\0"
+_DATAGRAMS_MAX: Final = 4 * RING_ENTRIES
+"""Read from the control socket at a time; a server that keeps the rules has sent no more than RING_ENTRIES."""
+_NOTHING: Final = -1
+_LOST: Final = -2
+"""Sent, but the kernel had no room for it in this process (recvmsg(2), MSG_CTRUNC)."""
 
 
 class RingUnavailableError(Exception):
@@ -121,6 +131,9 @@ class _Try:
     """Where the reply's data goes: bytes into the arena."""
     data_room: int
     body_room: int
+    opcode: int
+    passed: int = _NOTHING
+    """The descriptor that came for it ahead of its completion."""
     abandoned: bool = False
 
 
@@ -207,7 +220,9 @@ class RingChannel:
                 arena[offset:body_offset] = data
             if body_bytes:
                 arena[body_offset : body_offset + body_bytes] = body
-        self._tries[tag] = _Try(start, units, (start + request_units) << UNIT_SHIFT, data_room, body_room)
+        self._tries[tag] = _Try(
+            start, units, (start + request_units) << UNIT_SHIFT, data_room, body_room, call.opcode
+        )
         self._next_tag = (tag + 1) & TAG_MASK
         submitted = self._submitted
         SUBMISSION.pack_into(
@@ -241,13 +256,25 @@ class RingChannel:
             self.collect()
         return replies[tag]
 
+    def poll(self, tag: int) -> Reply | None:
+        """As Channel. MalformedError if the server breaks the rules."""
+        if tag not in self._replies and not self._broken:
+            self._watch()
+        reply = self._replies.get(tag)
+        if reply is None and self._broken:
+            raise BrokenError(self._broken)
+        return reply
+
     def release(self, tag: int) -> None:
-        """The reply's data has been taken; its room is free again. Also abandons a try without a reply."""
+        """As Channel."""
         this = self._tries[tag]
-        if self._replies.pop(tag, None) is None:
+        reply = self._replies.pop(tag, None)
+        if reply is None:
             # The server may still write there: the piece comes back with the completion.
             this.abandoned = True
             return
+        if reply.descriptor >= 0:
+            reply.discard()
         del self._tries[tag]
         if this.units:
             self._free.free(this.start, this.units)
@@ -262,7 +289,7 @@ class RingChannel:
             raise self._malformed(f"{tail} completions of {self._submitted} calls")
         memory, tries, arena = self._memory, self._tries, self._arena
         while taken != tail:
-            tag, errno, refusal, result, data_bytes, body_bytes, _ = COMPLETION.unpack_from(
+            tag, errno, refusal, result, data_bytes, body_bytes, flags = COMPLETION.unpack_from(
                 memory, COMPLETIONS_OFFSET + ((taken & ENTRY_MASK) << 5)
             )
             this = tries.get(tag)
@@ -272,7 +299,12 @@ class RingChannel:
                 raise self._malformed(f"a reply of {data_bytes} + {body_bytes} bytes is longer than its room")
             taken += 1
             self._taken = taken
+            descriptor = _NOTHING
+            if flags or this.passed != _NOTHING:
+                descriptor = self._passed_for(this, flags, errno or refusal)
             if this.abandoned:
+                if descriptor >= 0:
+                    os.close(descriptor)
                 del tries[tag]
                 if this.units:
                     self._free.free(this.start, this.units)
@@ -281,12 +313,56 @@ class RingChannel:
             data = arena[room : room + data_bytes] if data_bytes else b""
             room += data_bytes
             body = bytes(arena[room : room + body_bytes]) if body_bytes else b""
-            self._replies[tag] = Reply(errno, result, body, data, refusal)
+            if descriptor == _LOST:
+                self._replies[tag] = Reply(errno_codes.EMFILE)
+            else:
+                self._replies[tag] = Reply(errno, result, body, data, refusal, descriptor)
 
     def close(self) -> None:
-        """Closes the control socket, by which the server ends the session unless it is resumed."""
+        """Closes the control socket, by which the server ends the session unless it is resumed, and the
+        descriptors that nobody has taken."""
         self._broken = self._broken or "the ring was closed"
         self._control.close()
+        for this in self._tries.values():
+            if this.passed >= 0:
+                os.close(this.passed)
+                this.passed = _NOTHING
+        for reply in self._replies.values():
+            reply.discard()
+
+    def forget(self) -> None:
+        """In a forked child: lets go of this process's copies of descriptors and memory. The server notices
+        nothing as long as the parent holds its own. No call is possible any more."""
+        self.close()
+        self._broken = "the ring is the parent's"
+        self._memory = self._arena = memoryview(b"")
+        self._words = memoryview(bytes(HEADER_BYTES)).cast("Q")
+        self._taken = self._submitted = 0
+        self._tries.clear()
+        self._replies.clear()
+
+    @property
+    def broken(self) -> bool:
+        """Whether no completion will come any more."""
+        return bool(self._broken)
+
+    def doze(self) -> None:
+        """Asks the server to ring the doorbell at its next completion; then `fence`, `collect`, and sleep."""
+        self._words[CLIENT_SLEEPING] = 1
+
+    def rouse(self, ready: set[int]) -> None:
+        """After the sleep: `ready` are the descriptors that poll(2) found readable, `filenos` among them.
+
+        Takes every completion; a ring whose server is gone is broken then. MalformedError.
+        """
+        self._words[CLIENT_SLEEPING] = 0
+        if self._doorbell.fileno() in ready:
+            with suppress(BrokenError):  # remembered: what has been published is still to be taken
+                self._drain_doorbell()
+        if self._control.fileno() in ready:
+            self._watch()
+        else:
+            self.collect()
 
     def _allocate(self, units: int) -> int:
         try:
@@ -297,10 +373,31 @@ class RingChannel:
 
     def _look(self) -> None:
         """Before a ring is called full: what has come back, and does the server live? BrokenError."""
+        self._watch()
+        if self._broken:
+            raise BrokenError(self._broken)
+
+    def _watch(self) -> None:
+        """Takes what has come back; if the server is gone, the ring is broken from then on. MalformedError."""
         self.collect()
         if self._hung_up():
+            self.collect()  # what it published before it went
             self._broken = "the server closed the ring"
-            raise BrokenError(self._broken)
+
+    def _passed_for(self, this: _Try, flags: int, failed: int) -> int:
+        """The descriptor of a completion, or why there is none. MalformedError."""
+        if flags not in (0, HAS_DESCRIPTOR):
+            raise self._malformed(f"a completion with flags {flags}")
+        if flags and this.passed == _NOTHING and not self._broken:
+            self._hung_up()  # reads it; whether the server lives is another's question
+        passed, this.passed = this.passed, _NOTHING
+        if flags and passed != _NOTHING and not failed and OPERATIONS[this.opcode].carries_descriptor:
+            return passed
+        if passed >= 0:
+            os.close(passed)
+        if flags:
+            raise self._malformed("a descriptor is announced that was not sent, or has no place there")
+        return _NOTHING
 
     def _malformed(self, why: str) -> MalformedError:
         self._broken = f"the server broke the ring's rules: {why}"
@@ -362,9 +459,29 @@ class RingChannel:
         raise BrokenError(self._broken)
 
     def _hung_up(self) -> bool:
-        try:
-            return not self._control.recv(16, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except ConnectionError:
-            return True
+        """Reads the control socket: keeps descriptors for their tries. Whether the server is gone."""
+        for _ in range(_DATAGRAMS_MAX):
+            try:
+                datagram, descriptors, flags = receive_descriptors(
+                    self._control, PASSED_TAG.size, 1, socket.MSG_DONTWAIT
+                )
+            except BlockingIOError:
+                return False
+            except ConnectionError:
+                continue  # said once (unix(7)); then comes what was sent before
+            if not datagram:
+                close_all(descriptors)
+                return True
+            self._keep(datagram, descriptors, flags)
+        return False  # a server that floods the socket does not keep us here
+
+    def _keep(self, datagram: bytes, descriptors: list[int], flags: int) -> None:
+        """Remembers a descriptor for its try; closes what has no place."""
+        this = None
+        if len(datagram) == PASSED_TAG.size and not flags & socket.MSG_TRUNC:
+            this = self._tries.get(PASSED_TAG.unpack(datagram)[0])
+        cut = bool(flags & socket.MSG_CTRUNC)
+        if this is None or this.passed != _NOTHING or cut == bool(descriptors):
+            close_all(descriptors)
+        else:
+            this.passed = descriptors[0] if descriptors else _LOST

@@ -43,7 +43,11 @@ SUBMISSION: Final = struct.Struct("<HHIQ16s24sHHI")
 `fields` is the body of a packed operation; otherwise the length of the body, then 16 zero bytes. No session:
 a ring has one, fixed at Hello."""
 COMPLETION: Final = struct.Struct("<IHHQIIQ")
-"""tag, errno, refusal, result, data bytes, body bytes, zero."""
+"""tag, errno, refusal, result, data bytes, body bytes, flags."""
+HAS_DESCRIPTOR: Final = 1
+"""Flag of a completion whose descriptor was sent over the control socket before it was published."""
+PASSED_TAG: Final = struct.Struct("<I")
+"""The datagram that carries it: the completion's tag."""
 BODY_LENGTH: Final = struct.Struct("<QQQ")
 """`fields` of an unpacked operation."""
 

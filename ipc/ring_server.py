@@ -1,4 +1,4 @@
-"""The server's side of rings: the handshake, and one pump over all rings.
+"""The server's side of rings: the handshake, and one pump over all rings (served_ring.py has a single one).
 
 Whatever a client writes into its ring or its sockets ends at most that ring and its session. The pump
 executes calls by Endpoint.submit in trio's thread; completions may come later from the same thread.
@@ -13,42 +13,22 @@ import stat
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Final
 
 import trio
 from google.protobuf.message import DecodeError
 
-from farcall.v1.session_pb2 import REFUSAL_MALFORMED, HelloRequest
+from farcall.v1.session_pb2 import HelloRequest
 from ipc.endpoint import Endpoint, Peer
-from ipc.limits import BODY_BYTES_MAX, DATA_BYTES_MAX, HELLO_TIMEOUT_S, RING_ENTRIES, RING_SPIN_SERVER_US
-from ipc.message import Call, MalformedError, Reply
+from ipc.limits import HELLO_TIMEOUT_S, RING_ENTRIES, RING_SPIN_SERVER_US
+from ipc.message import MalformedError
 from ipc.passing import receive_descriptors, send_descriptors
-from ipc.ring_layout import (
-    ARENA_OFFSET,
-    BODY_LENGTH,
-    CLIENT_SLEEPING,
-    COMPLETION,
-    COMPLETION_TAIL,
-    COMPLETIONS_OFFSET,
-    ENTRY_MASK,
-    HEADER_BYTES,
-    PACKED_OPCODES,
-    RING_BYTES,
-    SERVER_SLEEPING,
-    SUBMISSION,
-    SUBMISSION_TAIL,
-    SUBMISSIONS_OFFSET,
-    UNIT_BYTES,
-    UNIT_SHIFT,
-    write_header,
-)
 from ipc.seams import Clock, HostClock
-from ipc.shared_memory import create_sealed, fence, map_sealed, order
+from ipc.served_ring import ServedRing
+from ipc.shared_memory import fence
 
 log = logging.getLogger(__name__)
 
-_ARENA_BYTES: Final = RING_BYTES - ARENA_OFFSET
 _TURN_S: Final = 0.001
 """How long the pump may keep trio's thread under load."""
 _HANDSHAKES_MAX: Final = 64
@@ -61,160 +41,6 @@ _UCRED: Final = struct.Struct("=iII")
 _HOST_CLOCK: Final = HostClock()
 
 
-class _Ring:
-    """One client's ring, as the server sees it. Sizes, masks and counts are private memory."""
-
-    __slots__ = (
-        "_arena", "_endpoint", "_memory", "_seen", "_tags", "_tail", "_words",
-        "closed", "control", "doorbell", "memfd", "peer", "session",
-    )  # fmt: skip
-
-    def __init__(
-        self, endpoint: Endpoint, session: int, peer: Peer, control: socket.socket, doorbell: socket.socket
-    ) -> None:
-        self.session, self.peer = session, peer
-        self.control, self.doorbell = control, doorbell
-        self.closed = False
-        self._endpoint = endpoint
-        self.memfd = create_sealed("farcall-ring", RING_BYTES)
-        try:
-            self._memory = map_sealed(self.memfd, RING_BYTES)
-        except OSError:
-            os.close(self.memfd)
-            raise
-        self._words = self._memory[:HEADER_BYTES].cast("Q")
-        self._arena = self._memory[ARENA_OFFSET:]
-        write_header(self._memory, session)
-        # A pump that sleeps already must hear of this ring's first call.
-        self._words[SERVER_SLEEPING] = 1
-        self._seen = 0
-        self._tail = 0
-        self._tags: set[int] = set()
-
-    def serve(self, clock: Clock, turn_end: float) -> bool:
-        """Executes published calls until there is none or the clock passes `turn_end`; False if none was.
-
-        MalformedError.
-        """
-        tail = self._words[SUBMISSION_TAIL]
-        seen = self._seen
-        if tail == seen:
-            return False
-        if order is not None:
-            order()
-        if not 0 < tail - seen <= RING_ENTRIES:
-            raise MalformedError(f"{tail - seen} calls in a ring of {RING_ENTRIES}")
-        while True:
-            self._seen = seen + 1
-            self._accept(SUBMISSIONS_OFFSET + ((seen & ENTRY_MASK) << 6))
-            seen += 1
-            if seen == tail or self.closed or clock.monotonic_s() >= turn_end:
-                return True
-
-    def _accept(self, offset: int) -> None:
-        """Copies one entry out, checks it, executes it."""
-        opcode, slot, tag, seq, digest, fields, unit, room_units, data_bytes = SUBMISSION.unpack_from(
-            self._memory, offset
-        )
-        packed = PACKED_OPCODES.get(opcode)
-        if packed is None:
-            raise MalformedError(f"opcode {opcode}")
-        if tag in self._tags:
-            raise MalformedError(f"tag {tag} is in use")
-        if len(self._tags) >= RING_ENTRIES:
-            raise MalformedError(f"more than {RING_ENTRIES} calls in flight")
-        start = unit << UNIT_SHIFT
-        body_start = start + data_bytes
-        room_bytes = room_units << UNIT_SHIFT
-        if packed:
-            body, body_bytes, body_room = fields, 0, 0
-        else:
-            body_bytes, zero, zero_too = BODY_LENGTH.unpack(fields)
-            body, body_room = b"", BODY_BYTES_MAX
-            if body_bytes > BODY_BYTES_MAX or zero or zero_too or room_bytes < body_room:
-                raise MalformedError("a body breaks its limits")
-        room = (body_start + body_bytes + UNIT_BYTES - 1) & -UNIT_BYTES
-        data_room = room_bytes - body_room
-        if data_bytes > DATA_BYTES_MAX or room + room_bytes > _ARENA_BYTES:
-            raise MalformedError("a piece reaches beyond the arena or its limit")
-        arena = self._arena
-        if body_bytes:
-            body = bytes(arena[body_start : body_start + body_bytes])
-        call = Call(
-            opcode, body, arena[start:body_start] if data_bytes else b"",
-            self.session, slot, seq, digest if seq else b"",
-        )  # fmt: skip
-        self._tags.add(tag)
-        self._endpoint.submit(
-            call, self.peer, partial(self._complete, tag, room, data_room, body_room),
-            arena[room : room + data_room] if data_room else None,
-        )  # fmt: skip
-
-    def _complete(self, tag: int, room: int, data_room: int, body_room: int, reply: Reply) -> None:
-        """Publishes a reply. May come long after the ring's end: then it goes nowhere."""
-        if self.closed:
-            return
-        self._tags.remove(tag)  # KeyError: the endpoint completed a call twice
-        data, body = reply.data, reply.body
-        data_bytes, body_bytes = len(data), len(body)
-        errno, refusal, result = reply.errno, reply.refusal, reply.result
-        if data_bytes > data_room or body_bytes > body_room:
-            # It asked for more than it made room for.
-            log.warning(
-                "session %d: a reply of %d + %d bytes for a room of %d + %d",
-                self.session, data_bytes, body_bytes, data_room, body_room,
-            )  # fmt: skip
-            data_bytes = body_bytes = errno = result = 0
-            refusal = REFUSAL_MALFORMED
-        if data_bytes:
-            # Costs nothing if the endpoint filled its room: memmove onto itself.
-            self._arena[room : room + data_bytes] = data
-        if body_bytes:
-            body_start = room + data_bytes
-            self._arena[body_start : body_start + body_bytes] = body
-        tail = self._tail
-        COMPLETION.pack_into(
-            self._memory, COMPLETIONS_OFFSET + ((tail & ENTRY_MASK) << 5),
-            tag, errno, refusal, result, data_bytes, body_bytes, 0,
-        )  # fmt: skip
-        self._tail = tail + 1
-        words = self._words
-        if order is not None:
-            order()
-        words[COMPLETION_TAIL] = tail + 1
-        fence()
-        if words[CLIENT_SLEEPING]:
-            words[CLIENT_SLEEPING] = 0
-            self._wake_client()
-
-    def _wake_client(self) -> None:
-        try:
-            self.doorbell.send(b"\0", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        except BlockingIOError:
-            pass  # so many wake-ups are pending that one more says nothing
-        except OSError as error:
-            # It dies: its control socket will say so.
-            log.info("session %d: doorbell: %s", self.session, error)
-
-    def set_sleeping(self, sleeping: int) -> None:
-        self._words[SERVER_SLEEPING] = sleeping
-
-    def pending(self) -> bool:
-        return bool(self._words[SUBMISSION_TAIL] != self._seen)
-
-    def close(self) -> None:
-        """Lets go of everything but the memory, which lasts until its last view is gone."""
-        self.closed = True
-        self.control.close()
-        self.doorbell.close()
-        self.close_memfd()
-
-    def close_memfd(self) -> None:
-        if self.memfd >= 0:
-            os.close(self.memfd)
-            self.memfd = -1
-
-
 class RingServer:
     """All rings of one endpoint, and the task that serves them. One thread, trio's."""
 
@@ -225,8 +51,8 @@ class RingServer:
         self._clock = clock
         self._spin_s = spin_us / 1e6 if len(os.sched_getaffinity(0)) > 1 else 0.0
         self._epoll = select.epoll()
-        self._by_control: dict[int, _Ring] = {}
-        self._rings: tuple[_Ring, ...] = ()
+        self._by_control: dict[int, ServedRing] = {}
+        self._rings: tuple[ServedRing, ...] = ()
 
     def adopt(self, control: socket.socket, doorbell: int, session: int, peer: Peer) -> int:
         """Makes a ring for a session that was opened already; its memfd, which the caller closes.
@@ -300,10 +126,10 @@ class RingServer:
             except OSError as error:
                 self._end(ring, f"control socket: {error}")
 
-    def _add(self, control: socket.socket, doorbell: int, session: int, peer: Peer) -> _Ring:
+    def _add(self, control: socket.socket, doorbell: int, session: int, peer: Peer) -> ServedRing:
         bell = _doorbell(doorbell)
         try:
-            ring = _Ring(self._endpoint, session, peer, control, bell)
+            ring = ServedRing(self._endpoint, session, peer, control, bell)
         except OSError:
             bell.close()
             raise
@@ -316,13 +142,13 @@ class RingServer:
         self._rings = (*self._rings, ring)
         return ring
 
-    def _forget(self, ring: _Ring) -> None:
+    def _forget(self, ring: ServedRing) -> None:
         self._epoll.unregister(ring.control)
         del self._by_control[ring.control.fileno()]
         self._rings = tuple(other for other in self._rings if other is not ring)
         ring.close()
 
-    def _end(self, ring: _Ring, why: str) -> None:
+    def _end(self, ring: ServedRing, why: str) -> None:
         log.info("ring of session %d (%s) ends: %s", ring.session, ring.peer.principal, why)
         self._forget(ring)
         self._endpoint.closed(ring.session, ring.peer)

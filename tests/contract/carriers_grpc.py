@@ -87,6 +87,7 @@ class ClosedInThread:
 
     def __init__(self, channel: UnaryChannel, closers: trio.Nursery) -> None:
         self.submit, self.wait, self.release = channel.submit, channel.wait, channel.release
+        self.poll = channel.poll
         self._close = channel.close
         self._closers = closers
 

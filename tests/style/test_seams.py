@@ -25,6 +25,7 @@ SOCKETS = {
     "ipc/passing.py": "datagrams with descriptors, for all who pass them",
     "ipc/ring_client.py": "the control socket of a ring's handshake and its doorbell",
     "ipc/ring_server.py": "the listening control socket of rings and the doorbells",
+    "ipc/served_ring.py": "a ring's control socket and doorbell",
 }
 FILES = {
     "client_vm/abi/generate.py": "a developer's tool: reads kernel headers, writes tables",

@@ -68,6 +68,12 @@ class ScriptedChannel:
             self.clock.now_s = deadline
         return answer
 
+    def poll(self, tag: int) -> Reply | None:
+        answer = self.answers.pop(0) if self.answers else Reply()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
     def release(self, tag: int) -> None:
         self.held.remove(tag)
 

@@ -1,22 +1,29 @@
 """The client's side of a ring at moments that a real server seldom hits: the test plays the server."""
 
+import errno
+import os
+import resource
 import select
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from ipc.endpoint import BrokenError, FullError
 from ipc.limits import DATA_BYTES_MAX, RING_ENTRIES
-from ipc.message import Call, Reply
+from ipc.message import Call, MalformedError, Reply
+from ipc.operations import BY_NAME, OPERATIONS
+from ipc.passing import send_descriptors
 from ipc.ring_client import RingChannel
 from ipc.ring_layout import (
     CLIENT_SLEEPING,
     COMPLETION,
     COMPLETION_TAIL,
     COMPLETIONS_OFFSET,
+    HAS_DESCRIPTOR,
     HEADER_BYTES,
+    PASSED_TAG,
     RING_BYTES,
     SERVER_SLEEPING,
     write_header,
@@ -42,11 +49,15 @@ class Played:
     def __post_init__(self) -> None:
         self.words = self.memory[:HEADER_BYTES].cast("Q")
 
-    def complete(self, tag: int, result: int = 0) -> None:
+    def complete(self, tag: int, result: int = 0, *, errno: int = 0, flags: int = 0) -> None:
         offset = COMPLETIONS_OFFSET + self.completed % RING_ENTRIES * COMPLETION.size
-        COMPLETION.pack_into(self.memory, offset, tag, 0, 0, result, 0, 0, 0)
+        COMPLETION.pack_into(self.memory, offset, tag, errno, 0, result, 0, 0, flags)
         self.completed += 1
         self.words[COMPLETION_TAIL] = self.completed
+
+    def hand(self, tag: int, count: int = 1) -> None:
+        """Sends copies of a descriptor for that try."""
+        send_descriptors(self.control, [PASSED_TAG.pack(tag)], [self.control.fileno()] * count)
 
 
 @pytest.fixture
@@ -77,9 +88,7 @@ class LastMoment:
         return self.real.poll(timeout_ms)
 
 
-def test_a_reply_published_right_before_death_is_taken(
-    ring: Played, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reply_published_right_before_death_is_taken(ring: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     tag, lost = ring.channel.submit(ping(1)), ring.channel.submit(ping(2))
     monkeypatch.setattr(ring.channel, "_poll", LastMoment(ring, tag))
     assert ring.channel.wait(tag, now() + CLIENT_LIMIT_S) == Reply(result=6)
@@ -164,3 +173,162 @@ def test_closed(ring: Played) -> None:
     with pytest.raises(BrokenError, match="closed"):
         ring.channel.wait(tag, None)
     assert ring.control.recv(1) == b""
+
+
+GET_PATH = BY_NAME["GetPath"]
+CARRYING = Call(GET_PATH.opcode, b"")
+
+
+@pytest.fixture
+def carrying(ring: Played, monkeypatch: pytest.MonkeyPatch) -> Played:
+    """A ring on which GetPath's reply may have a descriptor."""
+    monkeypatch.setitem(OPERATIONS, GET_PATH.opcode, replace(GET_PATH, carries_descriptor=True))
+    return ring
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_descriptor_is_its_tries_own(carrying: Played) -> None:
+    tags = [carrying.channel.submit(CARRYING) for _ in range(3)]
+    before = open_descriptors()
+    for tag in reversed(tags):
+        carrying.hand(tag)
+        carrying.complete(tag, flags=HAS_DESCRIPTOR)
+    taken = []
+    for tag in tags:
+        reply = carrying.channel.poll(tag)
+        assert reply is not None
+        taken.append(reply.take_descriptor())
+        carrying.channel.release(tag)
+    assert len(set(taken)) == 3 and open_descriptors() == before + 3
+    for descriptor in taken:
+        assert not os.get_inheritable(descriptor)
+        os.close(descriptor)
+
+
+def test_a_descriptor_comes_before_its_completion(carrying: Played) -> None:
+    """Whoever polls meanwhile reads it, and it is not taken for the server's end."""
+    tag = carrying.channel.submit(CARRYING)
+    carrying.hand(tag)
+    assert carrying.channel.wait(tag, now() + 0.02) is None
+    assert carrying.channel.poll(tag) is None
+    carrying.complete(tag, flags=HAS_DESCRIPTOR)
+    carrying.control.close()
+    reply = carrying.channel.poll(tag)
+    assert reply is not None and reply.descriptor >= 0
+
+
+def test_descriptors_that_nobody_takes_are_closed(carrying: Played) -> None:
+    before = open_descriptors()
+    tags = [carrying.channel.submit(CARRYING) for _ in range(8)]
+    carrying.channel.release(tags[0])  # abandoned: sent and announced
+    carrying.channel.release(tags[1])  # abandoned: sent only
+    for tag in tags[:7]:
+        carrying.hand(tag)
+    for tag in (0, 2, 3, 4):
+        carrying.complete(tags[tag], flags=HAS_DESCRIPTOR)
+    carrying.complete(tags[1])
+    carrying.complete(tags[5])  # sent, not announced
+    carrying.channel.collect()
+    carrying.channel.release(tags[2])
+    assert carrying.channel.wait(tags[5], None) == Reply()
+    carrying.channel.close()  # with two replies, and a descriptor without one
+    assert open_descriptors() == before - 1
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_announced_but_not_one_descriptor(carrying: Played, count: int) -> None:
+    before = open_descriptors()
+    tag = carrying.channel.submit(CARRYING)
+    if count:
+        carrying.hand(tag, count)
+    carrying.complete(tag, flags=HAS_DESCRIPTOR)
+    with pytest.raises(MalformedError, match="announced"):
+        carrying.channel.poll(tag)
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("flags", [2, 3, 1 << 63])
+def test_unknown_flags(carrying: Played, flags: int) -> None:
+    tag = carrying.channel.submit(CARRYING)
+    carrying.complete(tag, flags=flags)
+    with pytest.raises(MalformedError, match="flags"):
+        carrying.channel.poll(tag)
+
+
+def test_a_descriptor_where_none_belongs(ring: Played) -> None:
+    before = open_descriptors()
+    tag = ring.channel.submit(CARRYING)
+    ring.hand(tag)
+    ring.complete(tag, flags=HAS_DESCRIPTOR)
+    with pytest.raises(MalformedError):
+        ring.channel.poll(tag)
+    assert open_descriptors() == before
+
+
+def test_a_descriptor_beside_an_errno(carrying: Played) -> None:
+    before = open_descriptors()
+    tag = carrying.channel.submit(CARRYING)
+    carrying.hand(tag)
+    carrying.complete(tag, errno=errno.ENOENT, flags=HAS_DESCRIPTOR)
+    with pytest.raises(MalformedError):
+        carrying.channel.poll(tag)
+    assert open_descriptors() == before
+
+
+def test_descriptors_for_nobody_are_closed(carrying: Played) -> None:
+    before = open_descriptors()
+    tag = carrying.channel.submit(CARRYING)
+    for wrong in (b"", b"abc", b"abcde", PASSED_TAG.pack(tag + 1)):
+        send_descriptors(carrying.control, [wrong or b"x"], [carrying.control.fileno()])
+    carrying.hand(tag)
+    carrying.hand(tag)  # a second one for the same try
+    carrying.complete(tag, flags=HAS_DESCRIPTOR)
+    reply = carrying.channel.poll(tag)
+    assert reply is not None and reply.descriptor >= 0
+    carrying.channel.release(tag)
+    assert open_descriptors() == before
+
+
+def test_no_descriptor_is_left_in_this_process(carrying: Played) -> None:
+    tag = carrying.channel.submit(CARRYING)
+    carrying.hand(tag)
+    carrying.complete(tag, flags=HAS_DESCRIPTOR)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        assert carrying.channel.poll(tag) == Reply(errno=errno.EMFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_forked_childs_copy_is_forgotten(ring: Played) -> None:
+    """Its end is not the ring's: the parent's copy of the control socket keeps it."""
+    tag = ring.channel.submit(ping(1))
+    child = os.fork()
+    if not child:
+        ring.channel.forget()
+        try:
+            ring.channel.poll(tag)
+        except BrokenError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    ring.complete(tag, 4)
+    assert ring.channel.poll(tag) == Reply(result=4)
+
+
+def test_forgotten_memory_is_unmapped(ring: Played) -> None:
+    def mapped() -> int:
+        with open("/proc/self/maps") as maps:
+            return sum("farcall" in line or "memfd:test" in line for line in maps)
+
+    before = mapped()
+    ring.channel.forget()
+    assert mapped() == before - 1
+    ring.channel.collect()
+    assert ring.channel.broken
