@@ -46,13 +46,13 @@ NEW_FILE_BYTES: Final = 4096
 
 
 class Files:
-    """The handlers. `ended` is told of every description that goes."""
+    """The handlers. `closed` is told of every handle that goes, with the session whose it was."""
 
-    def __init__(self, tree: Tree, walker: Walker, ended: Callable[[OpenFile], None]) -> None:
+    def __init__(self, tree: Tree, walker: Walker, closed: Callable[[Session, OpenFile], None]) -> None:
         self._tree = tree
         self._walker = walker
         self._handles = tree.handles
-        self._ended = ended
+        self._closed = closed
         self.handlers: Mapping[int, Handler] = {
             BY_NAME["Open"].opcode: answering(self.open, OpenResponse),
             BY_NAME["Sync"].opcode: self.sync,
@@ -142,19 +142,19 @@ class Files:
         self, session: Session, handle: int, _second: int, _third: int, _in: Buffer, _into: memoryview | None
     ) -> tuple[int, Buffer]:
         """EBADF."""
-        self._closed(session, self._handles.remove(session.number, handle))
+        self._gone(session, self._handles.remove(session.number, handle))
         return 0, b""
 
     def close_all(self, session: Session) -> None:
         """Closes all handles of a session."""
         for file in self._handles.remove_all(session.number):
-            self._closed(session, file)
+            self._gone(session, file)
 
-    def _closed(self, session: Session, file: OpenFile) -> None:
+    def _gone(self, session: Session, file: OpenFile) -> None:
         """A handle is gone; with the last one its description, and an inode without a name."""
+        self._closed(session, file)
         if not file.handles:
             self._tree.closed(file.shared.ino)
-            self._ended(file)
 
     def inherit(self, session: Session, request: InheritRequest) -> InheritResponse:
         """fork(2): the target gets every handle of the session. EPERM; EINVAL: it holds handles."""

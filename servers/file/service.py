@@ -9,8 +9,9 @@ from servers.file.attributes import AttributeCalls
 from servers.file.directories import Directories
 from servers.file.extents import Extents
 from servers.file.files import Files
-from servers.file.handles import Handles
+from servers.file.handles import Handles, OpenFile
 from servers.file.inodes import Inodes
+from servers.file.locks import Locks
 from servers.file.lower import Lower
 from servers.file.names import Names
 from servers.file.store import Store
@@ -32,18 +33,26 @@ class FileService:
         with store.transaction():
             self.tree.drop_orphans()
         walker = Walker(self.tree)
-        directories = Directories(self.tree)
-        self._files = Files(self.tree, walker, directories.ended)
+        self._directories = Directories(self.tree)
+        self._locks = Locks(store, self._handles)
+        self._files = Files(self.tree, walker, self._closed)
         self.kind: ServerKind = SERVER_KIND_FILE
         self.ledger: Ledger = store
         self.handlers: Mapping[int, Handler] = {
             **self._files.handlers,
             **AttributeCalls(self.tree, walker, self._files).handlers,
-            **directories.handlers,
+            **self._directories.handlers,
+            **self._locks.handlers,
             **Names(self.tree, walker).handlers,
             **Xattrs(self.tree, walker).handlers,
         }
         self.packed_handlers: Mapping[int, PackedHandler] = self._files.packed_handlers
+
+    def _closed(self, session: Session, file: OpenFile) -> None:
+        """A handle is gone, and its description if that was the last."""
+        self._locks.closed(session, file)
+        if not file.handles:
+            self._directories.ended(file)
 
     def session_ended(self, session: Session) -> None:
         """Closes the session's handles; runs inside the transaction that ends it."""

@@ -45,6 +45,10 @@ def place(path: bytes, **more: Any) -> file_pb2.Place:
     return file_pb2.Place(path=path, **more)
 
 
+def lock(lock_type: file_pb2.LockType, **more: int) -> Message:
+    return file_pb2.LockRequest(handle=1, kind=file_pb2.LOCK_KIND_POSIX, type=lock_type, pid=1, **more)
+
+
 def file_requests() -> list[tuple[Message, bytes]]:
     """Each mutating operation of the file server at least once; all succeed, most would fail if run twice."""
     return [
@@ -64,6 +68,8 @@ def file_requests() -> list[tuple[Message, bytes]]:
         (file_pb2.AllocateRequest(handle=1, offset=0, size_bytes=4096), b""),
         (file_pb2.SetXattrRequest(place=place(b"/c"), name=b"user.x", value=b"v", flags=XATTR_CREATE), b""),
         (file_pb2.RemoveXattrRequest(place=place(b"/c"), name=b"user.x"), b""),
+        (lock(file_pb2.LOCK_TYPE_WRITE), b""),
+        (lock(file_pb2.LOCK_TYPE_UNLOCK, start=8, length=8), b""),
         (file_pb2.InheritRequest(target_session=HEIR, target_secret=HEIR_SECRET), b""),
         (file_pb2.CloseRequest(handle=2), b""),
         # An errno is a result, too.
@@ -133,7 +139,7 @@ class Greeting(FaultyEndpoint):
         return answer
 
 
-TABLES = ("inode", "dentry", "extent", "xattr", "description", "handle")
+TABLES = ("inode", "dentry", "extent", "xattr", "description", "handle", "lock")
 """Of the file server's store: all its effects. The others are sessions, slots and numbers of host devices."""
 
 

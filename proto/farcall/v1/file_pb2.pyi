@@ -32,6 +32,20 @@ class XattrFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     XATTR_FLAG_UNSPECIFIED: _ClassVar[XattrFlag]
     XATTR_FLAG_CREATE: _ClassVar[XattrFlag]
     XATTR_FLAG_REPLACE: _ClassVar[XattrFlag]
+
+class LockKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LOCK_KIND_UNSPECIFIED: _ClassVar[LockKind]
+    LOCK_KIND_FLOCK: _ClassVar[LockKind]
+    LOCK_KIND_POSIX: _ClassVar[LockKind]
+    LOCK_KIND_OFD: _ClassVar[LockKind]
+
+class LockType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LOCK_TYPE_UNSPECIFIED: _ClassVar[LockType]
+    LOCK_TYPE_READ: _ClassVar[LockType]
+    LOCK_TYPE_WRITE: _ClassVar[LockType]
+    LOCK_TYPE_UNLOCK: _ClassVar[LockType]
 OPEN_FLAG_UNSPECIFIED: OpenFlag
 OPEN_FLAG_READ: OpenFlag
 OPEN_FLAG_WRITE: OpenFlag
@@ -48,6 +62,14 @@ RENAME_FLAG_EXCHANGE: RenameFlag
 XATTR_FLAG_UNSPECIFIED: XattrFlag
 XATTR_FLAG_CREATE: XattrFlag
 XATTR_FLAG_REPLACE: XattrFlag
+LOCK_KIND_UNSPECIFIED: LockKind
+LOCK_KIND_FLOCK: LockKind
+LOCK_KIND_POSIX: LockKind
+LOCK_KIND_OFD: LockKind
+LOCK_TYPE_UNSPECIFIED: LockType
+LOCK_TYPE_READ: LockType
+LOCK_TYPE_WRITE: LockType
+LOCK_TYPE_UNLOCK: LockType
 
 class Place(_message.Message):
     __slots__ = ("directory", "path", "follow", "empty_ok")
@@ -634,6 +656,90 @@ class InheritRequest(_message.Message):
     def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., target_session: _Optional[int] = ..., target_secret: _Optional[bytes] = ...) -> None: ...
 
 class InheritResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class LockRequest(_message.Message):
+    __slots__ = ("identity", "handle", "kind", "type", "start", "length", "pid")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    handle: int
+    kind: LockKind
+    type: LockType
+    start: int
+    length: int
+    pid: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., handle: _Optional[int] = ..., kind: _Optional[_Union[LockKind, str]] = ..., type: _Optional[_Union[LockType, str]] = ..., start: _Optional[int] = ..., length: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class LockResponse(_message.Message):
+    __slots__ = ("outcome", "lost")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    lost: bool
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., lost: _Optional[bool] = ...) -> None: ...
+
+class TestLockRequest(_message.Message):
+    __slots__ = ("identity", "handle", "kind", "type", "start", "length", "pid")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    handle: int
+    kind: LockKind
+    type: LockType
+    start: int
+    length: int
+    pid: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., handle: _Optional[int] = ..., kind: _Optional[_Union[LockKind, str]] = ..., type: _Optional[_Union[LockType, str]] = ..., start: _Optional[int] = ..., length: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class TestLockResponse(_message.Message):
+    __slots__ = ("outcome", "type", "start", "length", "pid")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    type: LockType
+    start: int
+    length: int
+    pid: int
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., type: _Optional[_Union[LockType, str]] = ..., start: _Optional[int] = ..., length: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class AwaitLockRequest(_message.Message):
+    __slots__ = ("identity", "handle", "kind", "type", "start", "length", "pid", "cancel")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    handle: int
+    kind: LockKind
+    type: LockType
+    start: int
+    length: int
+    pid: int
+    cancel: bool
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., handle: _Optional[int] = ..., kind: _Optional[_Union[LockKind, str]] = ..., type: _Optional[_Union[LockType, str]] = ..., start: _Optional[int] = ..., length: _Optional[int] = ..., pid: _Optional[int] = ..., cancel: _Optional[bool] = ...) -> None: ...
+
+class AwaitLockResponse(_message.Message):
     __slots__ = ("outcome",)
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     outcome: _session_pb2.Outcome

@@ -53,6 +53,14 @@ CASES: dict[str, tuple[str, Callable[[], Call]]] = {
     "link": ("Link", lambda: encode_request(file_pb2.LinkRequest(source=at("/h"), target=at("/n")))),
     "exclusive create": ("Open", lambda: opening("/created", 8, WRITE | CREATE | EXCLUSIVE)),
     "close of an orphan": ("Close", lambda: packed("Close", 9)),
+    "lock": (
+        "Lock",
+        lambda: encode_request(
+            file_pb2.LockRequest(
+                handle=HANDLE, kind=file_pb2.LOCK_KIND_POSIX, type=file_pb2.LOCK_TYPE_WRITE, start=3, length=4
+            )
+        ),
+    ),
     "inherit": (
         "Inherit",
         lambda: encode_request(file_pb2.InheritRequest(target_session=HEIR, target_secret=HEIR_SECRET)),

@@ -61,6 +61,7 @@ def snapshot(service: FileService) -> list[tuple[Any, ...]]:
         "SELECT name, child = 0 FROM dentry ORDER BY parent, name",
         "SELECT offset, length, kind, data FROM extent ORDER BY ino, offset",
         "SELECT handle, flags, name FROM handle JOIN description ON id = description ORDER BY session, handle",
+        "SELECT kind, start, last, type FROM lock",
         "SELECT slot, seq, digest, reply FROM slot ORDER BY slot",
     ):
         rows += store.execute(sql)
