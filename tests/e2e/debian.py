@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.e2e import harness
 from tests.e2e.harness import Ran
-from tests.e2e.roots import CACHE, CHECKOUT, DEBIAN_NAME, WORDS, Builder, MissingError, links, text
+from tests.e2e.roots import CACHE, CHECKOUT, DEBIAN_NAME, WORDS, Builder, MissingError, busybox, links, text
 
 LIMIT_S = 150.0
 INSTALL_S = 900
@@ -51,7 +51,7 @@ def need_oracle() -> None:
         raise MissingError("root, to change the native program's root directory")
 
 
-def copy_of(root: Path, to: Path, names: Iterable[str]) -> Path:
+def copy_of(root: Path, to: Path, names: Iterable[str], native: bool) -> Path:
     """A root of a test's own, with the directories of these lines and a few devices."""
     subprocess.run(["cp", "-a", "--", str(root), str(to)], check=True, capture_output=True, timeout=120)
     for name, (major, minor) in DEVICES.items():
@@ -61,13 +61,18 @@ def copy_of(root: Path, to: Path, names: Iterable[str]) -> Path:
         (to / "dev" / name).symlink_to(target)
     (to / "dev/shm").mkdir(mode=0o1777)
     (to / "dev/shm").chmod(0o1777)
-    fill(to / WORK, names)
+    fill(to / WORK, names, native)
     return to
 
 
-def fill(work: Path, names: Iterable[str]) -> None:
-    """Makes a directory for each name, all with the same objects, deterministic in content and times."""
-    work.mkdir(parents=True, exist_ok=True)
+def fill(work: Path, names: Iterable[str], native: bool) -> None:
+    """Makes a directory for each name, all with the same objects, deterministic in content and times.
+
+    Beside them stand tools of both architectures; for `native` they all are of this one.
+    """
+    (work / "tools").mkdir(parents=True)
+    for arch in DEBIAN_NAME:
+        shutil.copy(busybox("x86_64" if native else arch), work / f"tools/busybox-{arch}")
     model: Path | None = None
     for name in names:
         if model is None:
@@ -174,9 +179,3 @@ class GuestPlace:
 
 
 Place = ChrootPlace | HostPlace | GuestPlace
-
-
-def reset(work: Path, names: Iterable[str]) -> None:
-    """The directories as they were."""
-    shutil.rmtree(work)
-    fill(work, names)

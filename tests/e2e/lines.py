@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROGRAMS = Path(__file__).with_name("programs")
+TOOLS = "../tools"
+"""Beside a line's directory: programs of both architectures, static."""
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,42 @@ def load(path: Path = PROGRAMS / "command_lines_dynamic.toml") -> list[DynamicLi
     """TypeError for a field that no line has."""
     with path.open("rb") as file:
         return [DynamicLine(name, **fields) for name, fields in tomllib.load(file).items()]
+
+
+SHELLS = {
+    "dash": "dash",
+    "bash": "bash",
+    "ash": f"{TOOLS}/busybox-x86_64 sh",
+    "ash-arm64": f"{TOOLS}/busybox-arm64 sh",
+}
+MIXED = f"MIXED='{TOOLS}/busybox-x86_64 {TOOLS}/busybox-arm64'"
+NAMED = {"process ids": "bash names the process that was killed"}
+
+
+def torture() -> list[DynamicLine]:
+    """Each part of src/torture.sh by each shell, and what bash alone has."""
+    text = (PROGRAMS / "src/torture.sh").read_text()
+    parts = re.findall(r"^([a-z]+)_?\(\) \{ #", text, re.MULTILINE)
+    lines = [
+        DynamicLine(
+            f"torture-{name}-{part}",
+            f"env {MIXED} {shell} src/torture.sh {part}",
+            differs=NAMED,
+            core=name == "dash",
+        )
+        for name, shell in SHELLS.items()
+        for part in parts
+    ]
+    return [*lines, DynamicLine("torture-bash-alone", "bash src/torture_bash.sh", differs=NAMED)]
+
+
+def features() -> list[DynamicLine]:
+    """Each class of src/python_features.py and src/python_sharing.py."""
+    took = {"seconds": "unittest prints how long it took"}
+    lines = []
+    for script in ("python_features.py", "python_sharing.py"):
+        text = (PROGRAMS / "src" / script).read_text()
+        for name in re.findall(r"^class (\w+)\(.*unittest\.TestCase\):", text, re.MULTILINE):
+            command = f"/usr/bin/python3 src/{script} {name}"
+            lines.append(DynamicLine(f"features-{name.lower()}", command, differs=took, core=name == "Children"))
+    return lines

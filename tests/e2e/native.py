@@ -6,6 +6,7 @@ PROC is "proc" to mount one over ROOT/proc, in a mount namespace of this process
 
 import ctypes
 import os
+import signal
 import sys
 import warnings  # noqa: F401  os.execvp imports it, too late in a changed root
 
@@ -31,6 +32,7 @@ def main() -> None:
         _mount("none", "/", "none", MS_REC | MS_PRIVATE)
         _mount(root, root, "none", MS_BIND)
         _mount("proc", f"{root}/proc", "proc", 0)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # which Python ignores
     os.chroot(root)
     os.chdir(directory)
     os.execvp(command[0], command)

@@ -20,12 +20,13 @@ from tests.e2e import debian, harness
 from tests.e2e.debian import ChrootPlace, GuestPlace, HostPlace, Place
 from tests.e2e.harness import ARCHS, DEPLOYMENTS, Ran, Tree, differences, read_tree
 from tests.e2e.landed import DYNAMIC
-from tests.e2e.lines import DIFFERENCES, DynamicLine, load, overlooked
+from tests.e2e.lines import DIFFERENCES, DynamicLine, features, load, overlooked, torture
 from tests.e2e.roots import MissingError
 
 pytestmark = pytest.mark.timeout(1500)
 
-LINES = load()
+COMMAND_LINES = load()
+LINES = COMMAND_LINES + torture() + features()
 NAMES = [line.name for line in LINES]
 EVERYTHING = ("ring", "grpc-unix")
 """Deployments under which the whole list runs; the others run the core."""
@@ -114,7 +115,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def host_work(base: Path) -> Path:
     """The lines' directories on the host, which nothing changes."""
     work = base / "host" / debian.WORK
-    debian.fill(work, NAMES)
+    debian.fill(work, NAMES, native=False)
     return work
 
 
@@ -125,7 +126,7 @@ def roots(base: Path) -> Callable[[str], Path]:
 
     def root(arch: str) -> Path:
         if arch not in known:
-            known[arch] = debian.copy_of(debian.debian(arch), base / f"root-{arch}", NAMES)
+            known[arch] = debian.copy_of(debian.debian(arch), base / f"root-{arch}", NAMES, native=False)
         return known[arch]
 
     return root
@@ -143,10 +144,10 @@ def oracles(base: Path, host_work: Path) -> Iterator[Callable[[str, str], Done]]
                 lines = [line for line in LINES if not line.only or line.only == world]
                 own = base / f"native-{world}-{which}"
                 if world == "host":
-                    debian.fill(own, NAMES)
+                    debian.fill(own, NAMES, native=True)
                     known[key] = Done(HostPlace(host_work, own), host_work, lines)
                 else:
-                    place = ChrootPlace(debian.copy_of(debian.debian("x86_64"), own, NAMES))
+                    place = ChrootPlace(debian.copy_of(debian.debian("x86_64"), own, NAMES, native=True))
                     known[key] = Done(place, Path("/") / debian.WORK, lines)
                 stack.callback(known[key].stop)
             return known[key]
@@ -224,11 +225,12 @@ def compare(line: DynamicLine, native: Done, other: Done) -> None:
 
 
 def test_the_list_is_what_was_agreed() -> None:
-    assert len(set(NAMES)) >= 80
+    assert len(set(NAMES)) == len(NAMES) >= len(COMMAND_LINES) >= 80
+    assert len(torture()) >= 40 and len(features()) >= 10
     assert sum(line.core for line in LINES) >= 12
     assert {name for line in LINES for name in line.differs} == set(DIFFERENCES)
     assert {line.only for line in LINES} == {"", "host", "debian"}
-    everywhere = "\n".join(line.command for line in LINES if not line.only)
+    everywhere = "\n".join(line.command for line in COMMAND_LINES if not line.only)
     for program in (
         *("python3", "bash", "dash", "sort -S", "grep", "sed", "awk", "find", "xargs -P", "-czf", "-cJf", "perl"),
         *("git -c init", "history.sh", "sqlite3", "make -j2", "diff", "bc", "file", "openssl dgst", "git fsck"),
