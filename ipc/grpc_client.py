@@ -77,13 +77,8 @@ REFUSAL_OF_STATUS: Final = {
 """What a status other than OK says for certain; all others, as of a server that dies, leave it unknown."""
 
 
-def method(operation: Operation) -> str:
-    """The operation's path in HTTP/2."""
-    return f"/{operation.service}/{operation.name}"
-
-
-HELLO: Final = method(BY_NAME["Hello"])
-RENEW: Final = method(BY_NAME["Renew"])
+HELLO: Final = BY_NAME["Hello"].path
+RENEW: Final = BY_NAME["Renew"].path
 
 
 @dataclass(slots=True)
@@ -378,7 +373,7 @@ class _Connection:
     async def _farewell(self, session: int) -> None:
         goodbye = GoodbyeRequest()
         goodbye.identity.session = session
-        await self._channel.unary_unary(method(GOODBYE))(goodbye.SerializeToString(), timeout=FAREWELL_S)
+        await self._channel.unary_unary(GOODBYE.path)(goodbye.SerializeToString(), timeout=FAREWELL_S)
 
 
 class UnaryChannel:
@@ -425,7 +420,7 @@ class UnaryChannel:
         if operation is not None:
             if "identity" in operation.request.DESCRIPTOR.fields_by_name:
                 request.identity.session = self._session
-            future = self._channel.unary_unary(method(operation)).future(request.SerializeToString())
+            future = self._channel.unary_unary(operation.path).future(request.SerializeToString())
         self._tries[tag] = _Try(operation, future, data_room)
         return tag
 
@@ -454,9 +449,13 @@ class UnaryChannel:
         return self.wait(tag, -math.inf)
 
     def release(self, tag: int) -> None:
-        """As Channel. An abandoned try goes on, unheard: gRPC would cancel a future that nobody holds."""
-        future = self._tries.pop(tag).future
-        if future is not None and not future.done():
+        """As Channel. An abandoned try goes on, unheard: gRPC would cancel a future that nobody holds. A deferred
+        one is cancelled, by which the server learns that nobody waits."""
+        attempt = self._tries.pop(tag)
+        future = attempt.future
+        if future is not None and attempt.operation is not None and attempt.operation.deferred:
+            future.cancel()
+        elif future is not None and not future.done():
             self._abandoned.add(future)
             future.add_done_callback(self._abandoned.discard)
 
@@ -466,7 +465,7 @@ class UnaryChannel:
         if session:
             goodbye = GoodbyeRequest()
             goodbye.identity.session = session
-            say = self._channel.unary_unary(method(GOODBYE))
+            say = self._channel.unary_unary(GOODBYE.path)
             said = say.future(goodbye.SerializeToString(), timeout=FAREWELL_S)
             said.exception()  # unheard: the lease ends it
         self._tries.clear()

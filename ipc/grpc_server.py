@@ -30,8 +30,8 @@ from ipc import batch
 from ipc.address import Address
 from ipc.batch import FrameWriter
 from ipc.endpoint import Endpoint, Peer
-from ipc.limits import BATCH_CALLS_MAX
-from ipc.message import MalformedError, Reply, reply_to_unary, unary_to_call
+from ipc.limits import BATCH_CALLS_MAX, STREAM_DEFERRED_MAX, UNARY_DEFERRED_MAX
+from ipc.message import Call, MalformedError, Reply, abandonment, reply_to_unary, unary_to_call
 from ipc.operations import BY_NAME, OPERATIONS, Operation
 from ipc.side_loop import Crossing, Job, SideLoop
 
@@ -105,6 +105,8 @@ class _Server:
         self.to_trio = Crossing(trio.lowlevel.current_trio_token().run_sync_soon)
         self._streams: set[_Stream] = set()
         self._server: Any = None
+        self._waiting = 0
+        """Unary deferred calls, in the side loop's count."""
 
     # The side loop's half.
 
@@ -167,8 +169,24 @@ class _Server:
         if not _carried(operation.opcode):
             refused = Reply(refusal=REFUSAL_UNSUPPORTED)
             return bytes(reply_to_unary(operation.opcode, refused).SerializeToString())
-        reply = await self._in_trio(partial(self.endpoint.submit, call, self.peer), context)
+        ask = partial(self.endpoint.submit, call, self.peer)
+        reply = await (self._deferred(ask, call, context) if operation.deferred else self._in_trio(ask, context))
         return bytes(reply_to_unary(operation.opcode, reply).SerializeToString())
+
+    async def _deferred(self, ask: Callable[[Any], Any], call: Call, context: Any) -> Any:
+        """A call that may wait for long: bounded apart from others, and abandoned with its rpc."""
+        if self._waiting >= UNARY_DEFERRED_MAX:
+            return Reply(refusal=REFUSAL_OVERLOADED)
+        self._waiting += 1
+        try:
+            return await self._in_trio(ask, context)
+        except asyncio.CancelledError:
+            abandon = abandonment(call)
+            submit = partial(self.endpoint.submit, abandon, self.peer, lambda reply: None)
+            self.to_trio.put(partial(self.guard, submit))
+            raise
+        finally:
+            self._waiting -= 1
 
     async def _in_trio(self, ask: Callable[[Any], Any], context: Any, at_once: bool = False) -> Any:
         """Calls ask(respond) in trio's thread and waits for what is responded, or returned if `at_once`."""
@@ -240,6 +258,8 @@ class _Stream:
         self._pending: deque[session_pb2.Call | None] = deque()  # None: the end of a frame
         self._calls = 0
         self._bytes = 0
+        self._waiting = 0
+        """Deferred calls: not among the others, which would have to wait for them."""
         self._replied_bytes = 0
         self._stalled = False
         self._finishing = False
@@ -337,13 +357,20 @@ class _Stream:
 
     def _submit(self, entry: session_pb2.Call) -> None:
         call = batch.entry_to_call(entry)
-        size_bytes = batch.call_size(call)
-        self._calls += 1
-        self._bytes += size_bytes
-        complete = partial(self._complete, entry.tag, size_bytes)
+        operation = OPERATIONS.get(call.opcode)
+        if operation is not None and operation.deferred:
+            self._waiting += 1
+            overloaded = self._waiting > STREAM_DEFERRED_MAX
+            complete = partial(self._complete_deferred, entry.tag)
+        else:
+            size_bytes = batch.call_size(call)
+            self._calls += 1
+            self._bytes += size_bytes
+            overloaded = self._calls > batch.STREAM_CALLS_MAX or self._bytes > batch.STREAM_BYTES_MAX
+            complete = partial(self._complete, entry.tag, size_bytes)
         if not _carried(call.opcode) or call.opcode == HELLO:
             complete(Reply(refusal=REFUSAL_UNSUPPORTED))
-        elif self._calls > batch.STREAM_CALLS_MAX or self._bytes > batch.STREAM_BYTES_MAX:
+        elif overloaded:
             complete(Reply(refusal=REFUSAL_OVERLOADED))
         else:
             # A malformed call is its session's end, not that of the other sessions on the stream.
@@ -356,6 +383,16 @@ class _Stream:
     def _complete(self, tag: int, size_bytes: int, reply: Reply) -> None:
         self._calls -= 1
         self._bytes -= size_bytes
+        self._send(tag, reply)
+        if self._finishing and not self._calls and not self._pending:
+            self._server.to_loop.put(self._idle.set)
+
+    def _complete_deferred(self, tag: int, reply: Reply) -> None:
+        self._waiting -= 1
+        self._send(tag, reply)
+
+    def _send(self, tag: int, reply: Reply) -> None:
+        assert reply.descriptor < 0, "a descriptor beside a reply that cannot carry one"
         if self._detached:
             return
         if type(reply.data) is not bytes:
@@ -365,8 +402,6 @@ class _Stream:
         if not self._wake_due:
             self._wake_due = True
             self._server.to_loop.put(self._wake)
-        if self._finishing and not self._calls and not self._pending:
-            self._server.to_loop.put(self._idle.set)
 
 
 def _carried(opcode: int) -> bool:

@@ -13,6 +13,12 @@ SLOTS_MAX: Final = 64
 """Of one session: calls that may be in flight with an identity."""
 GROUPS_MAX: Final = 64
 """Supplementary groups in Credentials."""
+DEFERRED_MAX: Final = 32
+"""Of one session: deferred calls that wait at its server. One more, and the oldest is refused as OVERLOADED."""
+UNARY_DEFERRED_MAX: Final = 512
+"""Of one gRPC server: deferred calls that wait, each in an rpc of its own. More are OVERLOADED."""
+STREAM_DEFERRED_MAX: Final = 4096
+"""Of one Carry stream, beside the calls in execution. More are OVERLOADED."""
 BATCH_CALLS_MAX: Final = 1024
 """Calls in one CarryRequest."""
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from google.protobuf.message import DecodeError, Message
 
 from farcall.v1.session_pb2 import REFUSAL_UNSPECIFIED, Refusal
-from ipc.operations import BY_REQUEST, OPERATIONS, Operation
+from ipc.operations import BY_NAME, BY_REQUEST, OPERATIONS, Operation
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -67,7 +67,7 @@ def encode_request(request: Message, data: Buffer = b"") -> Call:
     """The call of a request message without its identity. `data` stands beside the message, not in it."""
     operation = BY_REQUEST[type(request)]
     if operation.packed:
-        fields = [getattr(request, name) for name in operation.packed_fields] + [0, 0]
+        fields = [getattr(request, name) for name in operation.packed_fields] + [0, 0, 0]
         return pack_call(operation, fields[0], fields[1], fields[2], data)
     return Call(operation.opcode, request.SerializeToString(deterministic=True), data)
 
@@ -75,6 +75,13 @@ def encode_request(request: Message, data: Buffer = b"") -> Call:
 def pack_call(operation: Operation, first: int = 0, second: int = 0, third: int = 0, data: Buffer = b"") -> Call:
     """The call of a packed operation, its fields in number order."""
     return Call(operation.opcode, PACKED.pack(first, second, third), data)
+
+
+def abandonment(call: Call) -> Call:
+    """The call that tells the server that a deferred call is no longer waited for."""
+    abandon = pack_call(BY_NAME["Abandon"], call.slot)
+    abandon.session, abandon.slot = call.session, call.slot
+    return abandon
 
 
 def decode_request(call: Call) -> Message:

@@ -36,6 +36,11 @@ class Operation:
     """A reply may come long after its call, and no client's patience is counted for it."""
 
     @property
+    def path(self) -> str:
+        """Of its rpc, in HTTP/2."""
+        return f"/{self.service}/{self.name}"
+
+    @property
     def recorded(self) -> bool:
         """Whether calls carry a seq and leave a slot row."""
         return self.effect != EFFECT_PURE

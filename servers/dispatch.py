@@ -5,6 +5,9 @@ MUTATING calls follow EXACTLY-ONCE: in one transaction of the service's ledger t
 the handler takes effect inside a savepoint (an errno rolls back the effect, not the record), and the
 encoded reply is recorded; then it is sent. A repeated request gets the same bytes.
 
+A deferred call (service.Deferred) is answered later, but never before the effects of the call that brought
+the answer about are committed.
+
 A request that cannot be decoded or breaks a limit, and one that reuses an identity for another call, end
 their session. Anything a handler raises beyond ErrnoError and MalformedError is a bug: it passes
 through, and the carrier and the process end with it; the slot rows decide at restart.
@@ -12,10 +15,10 @@ through, and the carrier and the process end with it; the slot rows decide at re
 
 import errno
 import struct
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
-
-from google.protobuf.message import Message
 
 from farcall.v1.session_pb2 import (
     EFFECT_BLOCKING,
@@ -23,6 +26,8 @@ from farcall.v1.session_pb2 import (
     REFUSAL_LATE,
     REFUSAL_MALFORMED,
     REFUSAL_MISORDERED,
+    REFUSAL_NOT_READY,
+    REFUSAL_OVERLOADED,
     REFUSAL_STALE_SESSION,
     REFUSAL_UNSPECIFIED,
     REFUSAL_UNSUPPORTED,
@@ -34,17 +39,27 @@ from farcall.v1.session_pb2 import (
 )
 from ipc.endpoint import Peer
 from ipc.identity import DIGEST_BYTES, Arrival, arrival
-from ipc.limits import BODY_BYTES_MAX, DATA_BYTES_MAX, SLOTS_MAX
+from ipc.limits import BODY_BYTES_MAX, DATA_BYTES_MAX, DEFERRED_MAX, SLOTS_MAX
 from ipc.message import PACKED, Call, MalformedError, Reply, decode_request
 from ipc.operations import BY_NAME, OPERATIONS, Operation
 from ipc.seams import Clock, Random
-from servers.service import ErrnoError, Handler, PackedHandler, Service, Session
+from servers.service import (
+    Answer,
+    Deferred,
+    ErrnoError,
+    Handler,
+    PackedHandler,
+    Service,
+    Session,
+    WithDescriptor,
+)
 from servers.sessions import Live, Sessions
 from servers.steps import step
 
 HELLO: Final = BY_NAME["Hello"].opcode
 RENEW: Final = BY_NAME["Renew"].opcode
 GOODBYE: Final = BY_NAME["Goodbye"].opcode
+ABANDON: Final = BY_NAME["Abandon"].opcode
 
 ERRNO_MAX: Final = 4095
 RECORD: Final = struct.Struct("<iQII")
@@ -62,7 +77,7 @@ FATAL: Final = (REFUSAL_FALSE_RETRY, REFUSAL_MALFORMED)
 
 def encode_reply(reply: Reply) -> bytes:
     """The reply as a slot row keeps it; the inverse of decode_reply. Refusals are never recorded."""
-    assert reply.refusal == REFUSAL_UNSPECIFIED
+    assert reply.refusal == REFUSAL_UNSPECIFIED and reply.descriptor < 0
     head = RECORD.pack(reply.errno, reply.result, len(reply.body), len(reply.data))
     return b"".join((head, reply.body, reply.data))
 
@@ -93,8 +108,12 @@ class Dispatcher:
         self._takes_data = {
             code for code in packed if "data" in OPERATIONS[code].request.DESCRIPTOR.fields_by_name
         }
-        self.sessions = Sessions(service, clock, random, (HELLO, RENEW, GOODBYE, *handlers, *packed))
+        self.sessions = Sessions(service, clock, random, (HELLO, RENEW, GOODBYE, ABANDON, *handlers, *packed))
         self._live = self.sessions.live
+        self._draining = False
+        self._busy = False
+        self._late: deque[Callable[[], None]] = deque()
+        """Answers to deferred calls that came while it was: they leave after what brought them about."""
 
     def hello(self, request: HelloRequest, peer: Peer) -> HelloResponse:
         """Opens or resumes a session bound to the peer; Sessions.hello lists the refusals."""
@@ -103,20 +122,23 @@ class Dispatcher:
     def closed(self, session: int, peer: Peer) -> None:
         """The session's control socket is gone: it ends, unless renewals keep it."""
         if peer.carrier != "grpc":
-            self.sessions.closed(session, peer)
+            self._after(partial(self.sessions.closed, session, peer))
 
     def drain(self) -> None:
-        """The server is about to stop: sessions stay, for their clients to resume."""
+        """The server is about to stop: sessions stay, for their clients to resume, and ask again what waits."""
+        self._draining = True
         self.sessions.drain()
+        for live in list(self._live.values()):
+            self.sessions.drop_deferred(live, REFUSAL_NOT_READY)
 
     def expire(self) -> None:
         """Ends the sessions whose lease has run out; to be called every sessions.EXPIRE_INTERVAL_S."""
-        self.sessions.expire()
+        self._after(self.sessions.expire)
 
     def submit(
         self, call: Call, peer: Peer, complete: Callable[[Reply], None], into: memoryview | None = None
     ) -> None:
-        """Executes one call and completes it before returning.
+        """Executes one call and completes it before returning, unless its handler defers the answer.
 
         A call that is MALFORMED is completed with that refusal, never raised: its session ends, the
         carrier's other sessions go on.
@@ -127,14 +149,33 @@ class Dispatcher:
             if handler is not None and not call.seq and len(call.body) == PACKED.size and not len(call.data):
                 complete(self._read(live, handler, call, into))
                 return
+        assert not self._busy, "a call within a call"
+        self._busy = True
         try:
-            reply = self._answer(call, peer)
+            reply = self._answer(call, peer, complete)
         except BaseException:
             # The process ends, and carriers on their way down close sockets: nothing more may be written.
             self.sessions.drain()
             raise
-        complete(reply)
-        step("reply")
+        finally:
+            self._busy = False
+        if reply is not None:
+            complete(reply)
+            step("reply")
+        self._flush()
+
+    def _after(self, job: Callable[[], None]) -> None:
+        """Does it, then sends the answers that it brought about."""
+        nested, self._busy = self._busy, True
+        try:
+            job()
+        finally:
+            self._busy = nested
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._late and not self._busy:
+            self._late.popleft()()
 
     def _read(self, live: Live, handler: PackedHandler, call: Call, into: memoryview | None) -> Reply:
         """The hot path: a packed PURE operation."""
@@ -146,12 +187,12 @@ class Dispatcher:
         except ErrnoError as error:
             return Reply(_valid(error.errno))
         except MalformedError:
-            self.sessions.end(live)
+            self._after(partial(self.sessions.end, live))
             return Reply(refusal=REFUSAL_MALFORMED)
         return Reply(0, result, b"", data)
 
-    def _answer(self, call: Call, peer: Peer) -> Reply:
-        """The reply to any other call."""
+    def _answer(self, call: Call, peer: Peer, complete: Callable[[Reply], None]) -> Reply | None:
+        """The reply to any other call; None: it goes to `complete` later."""
         if call.opcode == RENEW:
             return self._renew(call, peer)
         live = self.sessions.find(call.session, peer)
@@ -162,10 +203,12 @@ class Dispatcher:
             self.sessions.end(live)
             return Reply()
         try:
-            reply = self._call(live.session, call)
+            if call.opcode == ABANDON:
+                return self._abandon(live, call)
+            reply = self._call(live, call, complete)
         except MalformedError:
             reply = Reply(refusal=REFUSAL_MALFORMED)
-        if reply.refusal in FATAL:
+        if reply is not None and reply.refusal in FATAL:
             self.sessions.end(live)
         return reply
 
@@ -179,8 +222,8 @@ class Dispatcher:
         stale = self.sessions.renew(request.sessions, peer)
         return Reply(body=RenewResponse(stale=stale).SerializeToString(deterministic=True))
 
-    def _call(self, session: Session, call: Call) -> Reply:
-        """Checks the call's form and executes it as its effect asks. MalformedError."""
+    def _call(self, live: Live, call: Call, complete: Callable[[Reply], None]) -> Reply | None:
+        """Checks the call's form and executes it as its effect asks. None: deferred. MalformedError."""
         opcode = call.opcode
         operation = OPERATIONS.get(opcode)
         if operation is None or not (opcode in self._packed or opcode in self._handlers):
@@ -190,12 +233,14 @@ class Dispatcher:
         if not operation.recorded:
             _check(call.seq == 0, "seq of a PURE call")
             try:
-                return self._effect(operation, session, call)
+                if operation.deferred:
+                    return self._defer(operation, live, call, complete)
+                return self._effect(operation, live.session, call)
             except ErrnoError as error:
                 return Reply(_valid(error.errno))
         _check(call.slot < SLOTS_MAX, "slot")
         _check(call.seq > 0 and len(call.digest) == DIGEST_BYTES, "identity")
-        return self._exactly_once(operation, session, call)
+        return self._exactly_once(operation, live.session, call)
 
     def _exactly_once(self, operation: Operation, session: Session, call: Call) -> Reply:
         ledger = self._ledger
@@ -225,13 +270,82 @@ class Dispatcher:
             first, second, third = PACKED.unpack(call.body)
             result, data = self._packed[operation.opcode](session, first, second, third, call.data, None)
             return Reply(0, result, b"", data)
+        answer = self._handle(operation, session, call)
+        assert not isinstance(answer, Deferred), f"{operation.name} is not declared as deferred"
+        return _encode(operation, answer)
+
+    def _handle(self, operation: Operation, session: Session, call: Call) -> Answer | Deferred:
         _check(len(call.body) <= BODY_BYTES_MAX, "body")
-        response: Message = self._handlers[operation.opcode](session, decode_request(call))
-        body = response.SerializeToString(deterministic=True)
-        if len(body) > BODY_BYTES_MAX:
-            # Inside the savepoint, so nothing stays of the effect.
-            raise ErrnoError(errno.EOVERFLOW, f"{operation.name}: a response of {len(body)} bytes")
-        return Reply(body=body)
+        return self._handlers[operation.opcode](session, decode_request(call))
+
+    def _defer(
+        self, operation: Operation, live: Live, call: Call, complete: Callable[[Reply], None]
+    ) -> Reply | None:
+        """Runs the handler of an operation that may answer later. ErrnoError; MalformedError.
+
+        One call waits in a slot: a second one is the first again, whose way back may be lost. Whoever made room
+        for another one and still wants its answer asks again.
+        """
+        if self._draining:
+            return Reply(refusal=REFUSAL_NOT_READY)
+        waiting, slot = live.deferred, call.slot
+        if slot in waiting:
+            waiting[slot].drop(Reply(refusal=REFUSAL_OVERLOADED))
+        elif len(waiting) >= DEFERRED_MAX:
+            waiting[next(iter(waiting))].drop(Reply(refusal=REFUSAL_OVERLOADED))
+        answer = self._handle(operation, live.session, call)
+        if not isinstance(answer, Deferred):
+            return _encode(operation, answer)
+        waiting[slot] = answer
+        answer.attach(partial(self._settle, operation, live, slot, complete))
+        return None
+
+    def _settle(
+        self,
+        operation: Operation,
+        live: Live,
+        slot: int,
+        complete: Callable[[Reply], None],
+        answer: Answer | ErrnoError | Reply,
+    ) -> None:
+        """A deferred call is over. Its answer leaves now, or with the others that wait for their cause."""
+        del live.deferred[slot]
+        if isinstance(answer, Reply):
+            reply = answer
+        elif isinstance(answer, ErrnoError):
+            reply = Reply(_valid(answer.errno))
+        else:
+            try:
+                reply = _encode(operation, answer)
+            except ErrnoError as error:
+                reply = Reply(error.errno)
+        self._late.append(partial(complete, reply))
+        self._flush()
+
+    def _abandon(self, live: Live, call: Call) -> Reply:
+        """Drops the deferred call of a slot. MalformedError."""
+        _check(call.seq == 0 and len(call.body) == PACKED.size and not len(call.data), "form of Abandon")
+        slot, zero, zero_too = PACKED.unpack(call.body)
+        _check(not zero and not zero_too, "fields of Abandon")
+        deferred = live.deferred.get(slot)
+        if deferred is None:
+            return Reply()
+        deferred.drop(Reply(refusal=REFUSAL_OVERLOADED))
+        return Reply(result=1)
+
+
+def _encode(operation: Operation, answer: Answer) -> Reply:
+    """The reply of an unpacked operation. ErrnoError: EOVERFLOW."""
+    reply = Reply()
+    if isinstance(answer, WithDescriptor):
+        assert operation.carries_descriptor, f"{operation.name} is not declared to carry a descriptor"
+        reply.descriptor, answer = answer.descriptor, answer.response
+    reply.body = answer.SerializeToString(deterministic=True)
+    if len(reply.body) > BODY_BYTES_MAX:
+        # Inside the savepoint of a recorded call, so nothing stays of the effect.
+        reply.discard()
+        raise ErrnoError(errno.EOVERFLOW, f"{operation.name}: a response of {len(reply.body)} bytes")
+    return reply
 
 
 def _check(holds: bool, what: str) -> None:

@@ -4,6 +4,7 @@ Every server is one Service behind servers.dispatch.Dispatcher; the file server'
 effect and its slot row commit together), the memory server's is in memory.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from google.protobuf.message import Message
 
 from farcall.v1.session_pb2 import ServerKind
 from ipc.identity import SlotState
-from ipc.message import Buffer
+from ipc.message import Buffer, Reply
 
 
 class ErrnoError(Exception):
@@ -38,7 +39,73 @@ class Session:
     """True: lives LEASE_MS beyond its last renewal; False: as long as its control socket."""
 
 
-Handler: TypeAlias = Callable[[Session, Any], Message]
+@dataclass(slots=True)
+class WithDescriptor:
+    """A response with a host descriptor beside it, which is given away with it. Operations with the option
+    carries_descriptor only."""
+
+    response: Message
+    descriptor: int
+
+    def discard(self) -> None:
+        """Closes the descriptor: nobody will get it."""
+        os.close(self.descriptor)
+
+
+Answer: TypeAlias = Message | WithDescriptor
+
+
+def _nothing() -> None:
+    """For whoever need not hear that a call was dropped."""
+
+
+class Deferred:
+    """A call whose answer comes later: a handler of an operation with the option deferred makes it, keeps it and
+    returns it. Everything in the server's thread.
+
+    The call is over once it is completed, or dropped: its session ended, the server stops, its client abandoned
+    it or sent it again, or the session has more than DEFERRED_MAX of them.
+    """
+
+    def __init__(self, dropped: Callable[[], None] = _nothing) -> None:
+        """`dropped` is called once if the call is over without an answer; not within a transaction."""
+        self.over = False
+        self._dropped = dropped
+        self._was_dropped = False
+        self._early: Answer | ErrnoError | None = None
+        self._settle: Callable[[Answer | ErrnoError | Reply], None] | None = None
+
+    def complete(self, answer: Answer | ErrnoError) -> None:
+        """Answers the call; of a dropped one, nobody hears. To be called once.
+
+        While the dispatcher executes another call (or ends a session) the answer leaves after that: what it
+        tells of is committed by then.
+        """
+        assert self._was_dropped or not self.over, "a deferred call is completed twice"
+        self.over = True
+        if self._was_dropped:
+            if isinstance(answer, WithDescriptor):
+                answer.discard()
+        elif self._settle is None:
+            self._early = answer  # the handler has not returned yet
+        else:
+            self._settle(answer)
+
+    def attach(self, settle: Callable[[Answer | ErrnoError | Reply], None]) -> None:
+        """The dispatcher's: where the answer goes."""
+        self._settle = settle
+        if self._early is not None:
+            settle(self._early)
+
+    def drop(self, refused: Reply) -> None:
+        """The dispatcher's: the call is over, and that is its reply."""
+        assert self._settle is not None and not self.over
+        self.over = self._was_dropped = True
+        self._settle(refused)
+        self._dropped()
+
+
+Handler: TypeAlias = Callable[[Session, Any], Message | WithDescriptor | Deferred]
 """Of an unpacked operation: (session, request) -> response. Raises ErrnoError."""
 PackedHandler: TypeAlias = Callable[[Session, int, int, int, Buffer, memoryview | None], tuple[int, Buffer]]
 """Of a packed one: (session, first, second, third, data, into) -> (result, reply data). If `into` is given

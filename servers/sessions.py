@@ -11,7 +11,7 @@ Ledger rows are the truth; `live` mirrors them, since one process owns a ledger.
 import hmac
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from farcall.v1.session_pb2 import (
@@ -34,8 +34,9 @@ from ipc.limits import (
     PROTOCOL_MIN,
     SLOTS_MAX,
 )
+from ipc.message import Reply
 from ipc.seams import Clock, Random
-from servers.service import Service, Session
+from servers.service import Deferred, Service, Session
 from servers.steps import step
 
 SECRET_BYTES: Final = 16
@@ -60,6 +61,8 @@ class Live:
     """A control socket keeps it."""
     deadline_s: float = math.inf
     """On the monotonic clock, while none does."""
+    deferred: dict[int, Deferred] = field(default_factory=dict)
+    """Its calls that wait for their answer, by slot, the oldest first."""
 
 
 class Sessions:
@@ -206,6 +209,13 @@ class Sessions:
             step("end-record")
         step("end-commit")
         del self.live[number]
+        self.drop_deferred(live, REFUSAL_STALE_SESSION)
+
+    @staticmethod
+    def drop_deferred(live: Live, refusal: Refusal) -> None:
+        """Ends the waiting of all its deferred calls."""
+        for deferred in list(live.deferred.values()):
+            deferred.drop(Reply(refusal=refusal))
 
     def expire(self) -> None:
         """Ends the sessions whose lease has run out. To be called every EXPIRE_INTERVAL_S."""

@@ -47,7 +47,7 @@ def test_hello_opens_a_session(bench: Bench) -> None:
     assert answer.protocol == PROTOCOL_MAX and answer.boot_epoch == bench.ledger.boot_epoch
     assert len(answer.secret) == 16 and answer.lease_ms == 0
     assert answer.limits.slots_max == SLOTS_MAX and answer.limits.body_bytes_max == BODY_BYTES_MAX
-    offered = ("Hello", "Renew", "Goodbye", "MakeDirectory", "GetPath", "Append", "PRead")
+    offered = ("Hello", "Renew", "Goodbye", "Abandon", "MakeDirectory", "GetPath", "Append", "PRead")
     assert list(answer.opcodes) == sorted(BY_NAME[name].opcode for name in offered)
     session = bench.ledger.session(answer.session)
     assert session is not None

@@ -169,6 +169,22 @@ class GoodbyeResponse(_message.Message):
     outcome: Outcome
     def __init__(self, outcome: _Optional[_Union[Outcome, _Mapping]] = ...) -> None: ...
 
+class AbandonRequest(_message.Message):
+    __slots__ = ("identity", "slot")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    identity: Identity
+    slot: int
+    def __init__(self, identity: _Optional[_Union[Identity, _Mapping]] = ..., slot: _Optional[int] = ...) -> None: ...
+
+class AbandonResponse(_message.Message):
+    __slots__ = ("outcome", "dropped")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    outcome: Outcome
+    dropped: int
+    def __init__(self, outcome: _Optional[_Union[Outcome, _Mapping]] = ..., dropped: _Optional[int] = ...) -> None: ...
+
 class Call(_message.Message):
     __slots__ = ("tag", "opcode", "identity", "body", "data")
     TAG_FIELD_NUMBER: _ClassVar[int]
