@@ -17,8 +17,6 @@ from farcall.v1.file_pb2 import (
     OPEN_FLAG_WRITE,
     AllocateRequest,
     AllocateResponse,
-    InheritRequest,
-    InheritResponse,
     OpenRequest,
     OpenResponse,
     SeekRequest,
@@ -34,7 +32,6 @@ from servers.file.handles import OpenFile, OpenInode
 from servers.file.inodes import Inode
 from servers.file.tree import Tree
 from servers.file.walk import Located, Walker, answering
-from servers.inheritance import heir
 from servers.service import ErrnoError, Handler, PackedHandler, Session
 
 FILE_BYTES_MAX: Final = 1 << 44
@@ -58,7 +55,6 @@ class Files:
             BY_NAME["Sync"].opcode: self.sync,
             BY_NAME["Allocate"].opcode: self.allocate,
             BY_NAME["Seek"].opcode: self.seek,
-            BY_NAME["Inherit"].opcode: self.inherit,
         }
         self.packed_handlers: Mapping[int, PackedHandler] = {
             BY_NAME["Close"].opcode: self.close,
@@ -156,14 +152,6 @@ class Files:
         if not file.handles:
             self._tree.closed(file.shared.ino)
 
-    def inherit(self, session: Session, request: InheritRequest) -> InheritResponse:
-        """fork(2): the target gets every handle of the session. EPERM; EINVAL: it holds handles."""
-        target = heir(self._tree.store, session, request.target_session, request.target_secret)
-        if target.number in self._handles.tables:
-            raise ErrnoError(errno.EINVAL, "an heir with handles")
-        self._handles.inherit(session.number, target.number)
-        return InheritResponse()
-
     # Reading
 
     def pread(
@@ -196,6 +184,9 @@ class Files:
         if offset >= inode.size:
             return 0, b""
         view = view[: inode.size - offset]
+        if shared.pages is not None:
+            shared.pages.read(view, offset)
+            return len(view), view
         self._tree.extents.read(
             inode.ino, offset, view, lambda piece, position: self._handles.read_lower(shared, piece, position)
         )
@@ -241,6 +232,10 @@ class Files:
             data = memoryview(data)[:count]
         row = self._tree.touch(inode)
         self._tree.extents.write(row.ino, offset, data)
+        if (pages := shared.pages) is not None:
+            if offset > row.size:
+                self._tree.store.on_commit(lambda: pages.resized(row.size, offset))
+            self._tree.store.on_commit(lambda: pages.write(data, offset))
         self._handles.data_changed(row.ino)
         now = self._tree.now_ns()
         self._tree.inodes.put(
@@ -269,6 +264,9 @@ class Files:
         row = self._tree.touch(inode)
         if size < row.size:
             self._tree.extents.cut(row.ino, size, row.size)
+        shared = self._handles.shared(row.ino)
+        if shared is not None and (pages := shared.pages) is not None:
+            self._tree.store.on_commit(lambda: pages.resized(row.size, size))
         self._handles.data_changed(row.ino)
         now = self._tree.now_ns()
         return self._tree.inodes.put(
@@ -302,6 +300,8 @@ class Files:
         if request.punch:
             row = self._tree.touch(inode)
             self._tree.extents.cut(row.ino, request.offset, end)
+            if (pages := file.shared.pages) is not None:
+                self._tree.store.on_commit(lambda: pages.zero(request.offset, end))
             self._handles.data_changed(row.ino)
             now = self._tree.now_ns()
             self._tree.inodes.put(
@@ -327,12 +327,11 @@ class Files:
         offset = request.offset
         if offset >= inode.size:
             raise ErrnoError(errno.ENXIO)
-        if file.shared.direct:
-            whence = os.SEEK_HOLE if request.hole else os.SEEK_DATA
-            try:
-                return SeekResponse(offset=os.lseek(self._handles.lower_fd(file.shared), offset, whence))
-            except OSError as error:
-                raise ErrnoError(error.errno or errno.EIO) from None
+        if file.shared.direct or file.shared.pages is not None:
+            found = self._seek_host(file.shared, offset, os.SEEK_HOLE if request.hole else os.SEEK_DATA)
+            if found >= inode.size and not request.hole:
+                raise ErrnoError(errno.ENXIO)
+            return SeekResponse(offset=min(found, inode.size))
         for extent in self._tree.extents.map(inode.ino):
             if extent.end <= offset:
                 continue
@@ -346,6 +345,14 @@ class Files:
         if not request.hole:
             raise ErrnoError(errno.ENXIO)
         return SeekResponse(offset=min(offset, inode.size))
+
+    def _seek_host(self, shared: OpenInode, offset: int, whence: int) -> int:
+        try:
+            if shared.pages is not None:
+                return shared.pages.seek(offset, whence)
+            return os.lseek(self._handles.lower_fd(shared), offset, whence)
+        except OSError as error:
+            raise ErrnoError(error.errno or errno.EIO) from None
 
     def sync(self, session: Session, request: SyncRequest) -> SyncResponse:
         """fsync(2), sync(2): everything committed survives a power failure. EBADF."""

@@ -20,6 +20,7 @@ from farcall.v1.file_pb2 import (
 from servers.file.inodes import Inode
 from servers.file.lower import Lower
 from servers.file.store import Store
+from servers.memfd import SharedPages
 from servers.service import ErrnoError
 
 HANDLE_MAX: Final = (1 << 63) - 1
@@ -38,7 +39,9 @@ class OpenInode:
     fd: int = -1
     """The lower file, opened by the first read."""
     holders: int = 0
-    """Descriptions."""
+    """Descriptions, and sessions that have it mapped shared."""
+    pages: SharedPages | None = None
+    """Its bytes while it is mapped shared; None if nobody has fetched them yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -170,6 +173,28 @@ class Handles:
         self._keep_table(target, table.copy())
         self._store.on_rollback(lambda: self._drop_table(target))
 
+    def hold(self, ino: int, lower: bytes | None) -> OpenInode:
+        """What the inode's descriptions share, for one holder more."""
+        shared = self._share(ino, lower)
+        self._count(shared, 1)
+
+        def undo() -> None:
+            self._count(shared, -1)
+            self._release(shared)
+
+        self._store.on_rollback(undo)
+        return shared
+
+    def let_go(self, shared: OpenInode) -> None:
+        """One holder less."""
+        self._count(shared, -1)
+        self._store.on_rollback(lambda: self._count(shared, 1))
+        self._store.on_commit(lambda: self._release(shared))
+
+    def shared(self, ino: int) -> OpenInode | None:
+        """What the inode's descriptions share, if it has any, or is mapped."""
+        return self._shared.get(ino)
+
     def is_open(self, ino: int) -> bool:
         shared = self._shared.get(ino)
         return shared is not None and shared.holders > 0
@@ -218,6 +243,7 @@ class Handles:
         """Gives back the host's descriptors; the rows stay."""
         for shared in self._shared.values():
             self._close_fd(shared)
+            self.drop_pages(shared)
         self._shared.clear()
         self._files.clear()
         self.tables.clear()
@@ -266,12 +292,24 @@ class Handles:
         """Lets go of what nobody holds."""
         if shared.holders == 0 and self._shared.get(shared.ino) is shared:
             self._close_fd(shared)
+            self.drop_pages(shared)
             del self._shared[shared.ino]
 
     def _close_fd(self, shared: OpenInode) -> None:
         if shared.fd >= 0:
             self._lower.close_file(shared.fd)
             shared.fd = -1
+
+    @staticmethod
+    def _count(shared: OpenInode, by: int) -> None:
+        shared.holders += by
+
+    @staticmethod
+    def drop_pages(shared: OpenInode) -> None:
+        """Nobody has the inode mapped any more."""
+        if shared.pages is not None:
+            shared.pages.close()
+            shared.pages = None
 
     @staticmethod
     def _set_direct(shared: OpenInode) -> None:

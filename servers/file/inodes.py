@@ -116,10 +116,11 @@ class Inodes:
             self._dentries.clear()
 
     def orphans(self) -> list[int]:
-        """Inodes without a name that no handle holds, nor was opened beneath."""
+        """Inodes without a name that no handle or mapping holds, nor was opened beneath."""
         rows = self._store.execute(
             "SELECT ino FROM inode WHERE nlink = 0"
-            " AND ino NOT IN (SELECT ino FROM description UNION SELECT parent FROM description)"
+            " AND ino NOT IN (SELECT ino FROM description UNION SELECT parent FROM description"
+            " UNION SELECT ino FROM mapping)"
         )
         return [ino for (ino,) in rows]
 

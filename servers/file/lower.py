@@ -161,6 +161,11 @@ class Lower:
         os.close(fd)
         raise ErrnoError(errno.ESTALE, "changed beneath us")
 
+    def reopen(self, fd: int) -> int:
+        """Another descriptor for reading the same file, with an offset of its own. ErrnoError (EMFILE...)."""
+        with _answers():
+            return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+
     def close_file(self, fd: int) -> None:
         os.close(fd)
 

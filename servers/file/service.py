@@ -1,9 +1,12 @@
 """The file server as a Service: its parts put together, and its operations by opcode."""
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
+from farcall.v1.file_pb2 import InheritRequest, InheritResponse
 from farcall.v1.session_pb2 import SERVER_KIND_FILE, ServerKind
+from ipc.operations import BY_NAME
 from ipc.seams import Clock, Random
 from servers.file.attributes import AttributeCalls
 from servers.file.directories import Directories
@@ -11,14 +14,17 @@ from servers.file.extents import Extents
 from servers.file.files import Files
 from servers.file.handles import Handles, OpenFile
 from servers.file.inodes import Inodes
+from servers.file.lock_waits import LockWaits
 from servers.file.locks import Locks
 from servers.file.lower import Lower
+from servers.file.mappings import Mappings
 from servers.file.names import Names
 from servers.file.store import Store
 from servers.file.tree import Tree
 from servers.file.walk import Walker
 from servers.file.xattrs import Xattrs
-from servers.service import Handler, Ledger, PackedHandler, Session
+from servers.inheritance import heir
+from servers.service import ErrnoError, Handler, Ledger, PackedHandler, Session
 
 
 class FileService:
@@ -35,6 +41,7 @@ class FileService:
         walker = Walker(self.tree)
         self._directories = Directories(self.tree)
         self._locks = Locks(store, self._handles)
+        self._mappings = Mappings(self.tree)
         self._files = Files(self.tree, walker, self._closed)
         self.kind: ServerKind = SERVER_KIND_FILE
         self.ledger: Ledger = store
@@ -43,10 +50,22 @@ class FileService:
             **AttributeCalls(self.tree, walker, self._files).handlers,
             **self._directories.handlers,
             **self._locks.handlers,
+            **self._mappings.handlers,
+            BY_NAME["Inherit"].opcode: self.inherit,
+            **LockWaits(self._locks).handlers,
             **Names(self.tree, walker).handlers,
             **Xattrs(self.tree, walker).handlers,
         }
         self.packed_handlers: Mapping[int, PackedHandler] = self._files.packed_handlers
+
+    def inherit(self, session: Session, request: InheritRequest) -> InheritResponse:
+        """fork(2): the target gets every handle and mapping of the session. EPERM; EINVAL: it has some."""
+        target = heir(self.ledger, session, request.target_session, request.target_secret).number
+        if target in self._handles.tables or self._mappings.has_any(target):
+            raise ErrnoError(errno.EINVAL, "an heir with handles")
+        self._handles.inherit(session.number, target)
+        self._mappings.inherit(session.number, target)
+        return InheritResponse()
 
     def _closed(self, session: Session, file: OpenFile) -> None:
         """A handle is gone, and its description if that was the last."""
@@ -55,8 +74,9 @@ class FileService:
             self._directories.ended(file)
 
     def session_ended(self, session: Session) -> None:
-        """Closes the session's handles; runs inside the transaction that ends it."""
+        """Closes the session's handles and mappings; runs inside the transaction that ends it."""
         self._files.close_all(session)
+        self._mappings.session_ended(session)
 
     def close(self) -> None:
         """Gives back descriptors and the state; everything committed stays."""

@@ -78,7 +78,7 @@ class Tree:
     def open_inode(self, file: OpenFile) -> Inode:
         """The inode of a handle. ErrnoError (ESTALE)."""
         inode = self.inode(file.shared.ino, file.shared.lower)
-        if not inode.row and inode.is_regular:
+        if not inode.row and inode.is_regular and file.shared.pages is None:
             file.shared.direct = True
         return inode
 

@@ -39,13 +39,15 @@ EXCLUSIVE, APPEND = CREATE | file_pb2.OPEN_FLAG_EXCLUSIVE, CREATE | file_pb2.OPE
 XATTR_CREATE = file_pb2.XATTR_FLAG_CREATE
 HEIR, HEIR_SECRET = 2, (2).to_bytes(16, "little")
 """The second session of a service, as CountingRandom has it."""
+FIRST_INO = 1 << 56
+"""Of the first file that a fresh state makes."""
 
 
 def place(path: bytes, **more: Any) -> file_pb2.Place:
     return file_pb2.Place(path=path, **more)
 
 
-def lock(lock_type: file_pb2.LockType, **more: int) -> Message:
+def lock(lock_type: file_pb2.LockType, **more: Any) -> Message:
     return file_pb2.LockRequest(handle=1, kind=file_pb2.LOCK_KIND_POSIX, type=lock_type, pid=1, **more)
 
 
@@ -70,7 +72,10 @@ def file_requests() -> list[tuple[Message, bytes]]:
         (file_pb2.RemoveXattrRequest(place=place(b"/c"), name=b"user.x"), b""),
         (lock(file_pb2.LOCK_TYPE_WRITE), b""),
         (lock(file_pb2.LOCK_TYPE_UNLOCK, start=8, length=8), b""),
+        (file_pb2.MapSharedRequest(handle=1, writable=True), b""),
+        (file_pb2.SyncMappingRequest(ino=FIRST_INO), b""),
         (file_pb2.InheritRequest(target_session=HEIR, target_secret=HEIR_SECRET), b""),
+        (file_pb2.UnmapRequest(ino=FIRST_INO), b""),
         (file_pb2.CloseRequest(handle=2), b""),
         # An errno is a result, too.
         (file_pb2.MakeDirectoryRequest(place=place(b"/d"), mode=0o755), b""),
@@ -139,7 +144,7 @@ class Greeting(FaultyEndpoint):
         return answer
 
 
-TABLES = ("inode", "dentry", "extent", "xattr", "description", "handle", "lock")
+TABLES = ("inode", "dentry", "extent", "xattr", "description", "handle", "lock", "mapping")
 """Of the file server's store: all its effects. The others are sessions, slots and numbers of host devices."""
 
 
@@ -151,6 +156,7 @@ def effects(service: Service, directory: Path) -> dict[str, object]:
         }
         return rows | {"data": (directory / "state" / DATA_FILE).read_bytes()}
     usage = service.handlers[BY_NAME["Usage"].opcode](service.ledger.sessions()[0], memory_pb2.UsageRequest())
+    assert isinstance(usage, memory_pb2.UsageResponse)
     return {"usage": usage.SerializeToString(deterministic=True)}
 
 

@@ -31,6 +31,7 @@ CTYPES = {
     "client_vm/host.py": "host calls that Python lacks: mappings at an address, prctl, sigaction",
     "client_vm/stubs.py": "addresses of the native stubs",
     "servers/file/lower.py": "openat2(2)",
+    "servers/memfd.py": "fallocate(2) with holes",
     "ipc/shared_memory.py": "mappings at fixed addresses, seals of memfds",
 }
 ONLY_IN = {

@@ -39,6 +39,7 @@ FILES = {
     "servers/file/extents.py": "large data in files of the state directory",
     "servers/file/lower.py": "the read-only layer beneath its root",
     "servers/file/store.py": "flushes the state directory and the write-ahead log",
+    "servers/memfd.py": "a memfd's second descriptor, for reading only",
     "servers/process.py": "makes and removes private and temporary directories",
     "servers/steps.py": "lists the crash points by reading the servers' own source",
 }

@@ -720,7 +720,7 @@ class TestLockResponse(_message.Message):
     def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., type: _Optional[_Union[LockType, str]] = ..., start: _Optional[int] = ..., length: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class AwaitLockRequest(_message.Message):
-    __slots__ = ("identity", "handle", "kind", "type", "start", "length", "pid", "cancel")
+    __slots__ = ("identity", "handle", "kind", "type", "start", "length", "pid")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -728,7 +728,6 @@ class AwaitLockRequest(_message.Message):
     START_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
-    CANCEL_FIELD_NUMBER: _ClassVar[int]
     identity: _session_pb2.Identity
     handle: int
     kind: LockKind
@@ -736,10 +735,91 @@ class AwaitLockRequest(_message.Message):
     start: int
     length: int
     pid: int
-    cancel: bool
-    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., handle: _Optional[int] = ..., kind: _Optional[_Union[LockKind, str]] = ..., type: _Optional[_Union[LockType, str]] = ..., start: _Optional[int] = ..., length: _Optional[int] = ..., pid: _Optional[int] = ..., cancel: _Optional[bool] = ...) -> None: ...
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., handle: _Optional[int] = ..., kind: _Optional[_Union[LockKind, str]] = ..., type: _Optional[_Union[LockType, str]] = ..., start: _Optional[int] = ..., length: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class AwaitLockResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class DonateRequest(_message.Message):
+    __slots__ = ("identity", "handle")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    handle: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., handle: _Optional[int] = ...) -> None: ...
+
+class DonateResponse(_message.Message):
+    __slots__ = ("outcome", "attributes")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    attributes: Attributes
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., attributes: _Optional[_Union[Attributes, _Mapping]] = ...) -> None: ...
+
+class MapSharedRequest(_message.Message):
+    __slots__ = ("identity", "handle", "writable")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    WRITABLE_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    handle: int
+    writable: bool
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., handle: _Optional[int] = ..., writable: _Optional[bool] = ...) -> None: ...
+
+class MapSharedResponse(_message.Message):
+    __slots__ = ("outcome", "attributes")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    attributes: Attributes
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., attributes: _Optional[_Union[Attributes, _Mapping]] = ...) -> None: ...
+
+class FetchMappingRequest(_message.Message):
+    __slots__ = ("identity", "ino")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    INO_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    ino: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., ino: _Optional[int] = ...) -> None: ...
+
+class FetchMappingResponse(_message.Message):
+    __slots__ = ("outcome", "attributes")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    attributes: Attributes
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., attributes: _Optional[_Union[Attributes, _Mapping]] = ...) -> None: ...
+
+class UnmapRequest(_message.Message):
+    __slots__ = ("identity", "ino")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    INO_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    ino: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., ino: _Optional[int] = ...) -> None: ...
+
+class UnmapResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class SyncMappingRequest(_message.Message):
+    __slots__ = ("identity", "ino", "offset", "length")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    INO_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    ino: int
+    offset: int
+    length: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., ino: _Optional[int] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
+
+class SyncMappingResponse(_message.Message):
     __slots__ = ("outcome",)
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     outcome: _session_pb2.Outcome
