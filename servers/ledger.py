@@ -32,6 +32,7 @@ class MemoryLedger:
         self._next = 1 + (int.from_bytes(random.bytes(8), "little") >> (64 - SESSION_BITS))
         self._rows: dict[int, _Row] = {}
         self._undo: list[Callable[[], object]] = []
+        self._on_commit: list[Callable[[], object]] = []
         self._open = False
 
     @contextmanager
@@ -41,20 +42,23 @@ class MemoryLedger:
         try:
             yield
         except BaseException:
-            self._roll_back(0)
+            self._roll_back(0, 0)
             raise
         finally:
             self._undo.clear()
             self._open = False
+        actions, self._on_commit = self._on_commit, []
+        for action in actions:
+            action()
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         assert self._open, "a savepoint needs a transaction"
-        mark = len(self._undo)
+        undo, on_commit = len(self._undo), len(self._on_commit)
         try:
             yield
         except BaseException:
-            self._roll_back(mark)
+            self._roll_back(undo, on_commit)
             raise
 
     def on_rollback(self, undo: Callable[[], object]) -> None:
@@ -62,8 +66,14 @@ class MemoryLedger:
         assert self._open, "a change needs a transaction"
         self._undo.append(undo)
 
-    def _roll_back(self, mark: int) -> None:
-        while len(self._undo) > mark:
+    def on_commit(self, action: Callable[[], object]) -> None:
+        """Has `action` called once what is being done now is committed; not if it is rolled back."""
+        assert self._open, "a change needs a transaction"
+        self._on_commit.append(action)
+
+    def _roll_back(self, undo: int, on_commit: int) -> None:
+        del self._on_commit[on_commit:]
+        while len(self._undo) > undo:
             self._undo.pop()()
 
     def open_session(self, session: Session) -> None:

@@ -1,6 +1,6 @@
-"""The memory server: private memory granted as numbers (proto/farcall/v1/memory.proto, DESIGN section 10).
+"""The memory server: private memory granted as numbers, and shared segments (memory.proto, DESIGN section 10).
 
-Pages never come here. A worker asks before it maps and gives back after it unmaps; the sum over all sessions
+Private pages never come here. A worker asks before it maps and gives back after it unmaps; the sum over all sessions
 never passes the quota. The state lives as long as the process: after its death a worker's session is
 stale, it opens another and has what it holds granted anew, in one call.
 """
@@ -15,9 +15,9 @@ from ipc.message import Buffer
 from ipc.operations import BY_NAME
 from servers.inheritance import heir
 from servers.ledger import MemoryLedger
+from servers.quota import Quota
+from servers.segments import Segments
 from servers.service import ErrnoError, Handler, Ledger, PackedHandler, Session
-
-QUOTA_BYTES_MAX = (1 << 63) - 1
 
 
 def default_quota_bytes() -> int:
@@ -26,27 +26,27 @@ def default_quota_bytes() -> int:
 
 
 class MemoryService:
-    """Grant, Release and Usage. `quota_bytes` bounds what all sessions hold together."""
+    """Grant, Release, Usage and InheritMemory, and those of segments.py. `quota_bytes` bounds what all sessions
+    hold together."""
 
     def __init__(self, ledger: MemoryLedger, quota_bytes: int) -> None:
-        if not 0 <= quota_bytes <= QUOTA_BYTES_MAX:
-            raise ValueError(f"a quota of {quota_bytes} bytes")
         self.kind: ServerKind = SERVER_KIND_MEMORY
         self.ledger: Ledger = ledger
         self._on_rollback = ledger.on_rollback
+        self._quota = Quota(ledger, quota_bytes)
+        self._segments = Segments(ledger, self._quota)
         self.handlers: Mapping[int, Handler] = {
             BY_NAME["Usage"].opcode: self.usage,
             BY_NAME["InheritMemory"].opcode: self.inherit,
+            **self._segments.handlers,
         }
         self.packed_handlers: Mapping[int, PackedHandler] = {
             BY_NAME["Grant"].opcode: self.grant,
             BY_NAME["Release"].opcode: self.release,
         }
-        self._quota_bytes = quota_bytes
-        self._granted_bytes = 0
         self._held: dict[int, int] = {}
-        """By session; sessions that hold nothing are absent."""
-        self._grants = self._releases = self._refused = 0
+        """By session, segments aside; sessions that hold nothing are absent."""
+        self._grants = self._releases = 0
 
     def grant(
         self,
@@ -61,15 +61,16 @@ class MemoryService:
         return self._grant(session, size_bytes), b""
 
     def inherit(self, session: Session, request: InheritMemoryRequest) -> InheritMemoryResponse:
-        """fork(2): grants bytes to a child's session. EPERM, EINVAL (inheritance.heir); ENOMEM."""
+        """fork(2): grants bytes to a child's session, and references to all segments. EPERM, EINVAL
+        (inheritance.heir); ENOMEM."""
         target = heir(self.ledger, session, request.target_session, request.target_secret)
-        return InheritMemoryResponse(granted_bytes=self._grant(target, request.size_bytes))
+        granted_bytes = self._grant(target, request.size_bytes)
+        self._segments.inherit(session.number, target.number)
+        return InheritMemoryResponse(granted_bytes=granted_bytes)
 
     def _grant(self, session: Session, size_bytes: int) -> int:
         """What the session holds then. ENOMEM."""
-        if size_bytes > self._quota_bytes - self._granted_bytes:
-            self._refused += 1  # a count of answers, not of effects: it stays if the call is rolled back
-            raise ErrnoError(errno.ENOMEM, "quota")
+        self._quota.take(size_bytes)
         return self._change(session, size_bytes, grants=1)
 
     def release(
@@ -84,25 +85,32 @@ class MemoryService:
         """Takes bytes back; the result is what the session still holds. EINVAL if it holds less."""
         if size_bytes > self._held.get(session.number, 0):
             raise ErrnoError(errno.EINVAL, "more than the session holds")
+        self._quota.give_back(size_bytes)
         return self._change(session, -size_bytes, releases=1), b""
 
     def usage(self, session: Session, _request: UsageRequest) -> UsageResponse:
         """The server's totals and the caller's share."""
         return UsageResponse(
-            quota_bytes=self._quota_bytes,
-            granted_bytes=self._granted_bytes,
+            quota_bytes=self._quota.limit_bytes,
+            granted_bytes=self._quota.used_bytes,
             session_bytes=self._held.get(session.number, 0),
             grants=self._grants,
             releases=self._releases,
-            refused=self._refused,
+            refused=self._quota.refused,
+            segments=self._segments.count,
+            segment_bytes=self._segments.size_bytes,
         )
 
     def session_ended(self, session: Session) -> None:
         """Takes back all the session holds."""
-        self._change(session, -self._held.get(session.number, 0))
+        held_bytes = self._held.get(session.number, 0)
+        self._quota.give_back(held_bytes)
+        self._change(session, -held_bytes)
+        self._segments.session_ended(session.number)
 
     def close(self) -> None:
         """Nothing outlives the process."""
+        self._segments.close()
 
     def _change(self, session: Session, by_bytes: int, grants: int = 0, releases: int = 0) -> int:
         """Adds to what the session holds; undone if the transaction is."""
@@ -116,6 +124,5 @@ class MemoryService:
             self._held[number] = held_bytes
         else:
             self._held.pop(number, None)
-        self._granted_bytes += by_bytes
         self._grants += grants
         self._releases += releases

@@ -87,7 +87,11 @@ def memory_requests() -> list[tuple[Message, bytes]]:
     requests: tuple[Message, ...] = (
         memory_pb2.GrantRequest(size_bytes=8192),
         memory_pb2.ReleaseRequest(size_bytes=4096),
+        memory_pb2.CreateSegmentRequest(size_bytes=4096),
+        memory_pb2.AdoptSegmentRequest(segment=1 << 40, size_bytes=8192),
         memory_pb2.InheritMemoryRequest(target_session=HEIR, target_secret=HEIR_SECRET, size_bytes=4096),
+        memory_pb2.CreateSegmentRequest(size_bytes=100),
+        memory_pb2.DropSegmentRequest(segment=1 << 40),
     )
     return [(request, b"") for request in requests]
 

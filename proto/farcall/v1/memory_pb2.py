@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from farcall.v1 import session_pb2 as farcall_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x66\x61rcall/v1/memory.proto\x12\nfarcall.v1\x1a\x18\x66\x61rcall/v1/session.proto\"J\n\x0cGrantRequest\x12&\n\x08identity\x18\x01 \x01(\x0b\x32\x14.farcall.v1.Identity\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"L\n\rGrantResponse\x12$\n\x07outcome\x18\x01 \x01(\x0b\x32\x13.farcall.v1.Outcome\x12\x15\n\rgranted_bytes\x18\x02 \x01(\x04\"L\n\x0eReleaseRequest\x12&\n\x08identity\x18\x01 \x01(\x0b\x32\x14.farcall.v1.Identity\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"N\n\x0fReleaseResponse\x12$\n\x07outcome\x18\x01 \x01(\x0b\x32\x13.farcall.v1.Outcome\x12\x15\n\rgranted_bytes\x18\x02 \x01(\x04\"6\n\x0cUsageRequest\x12&\n\x08identity\x18\x01 \x01(\x0b\x32\x14.farcall.v1.Identity\"\xab\x01\n\rUsageResponse\x12$\n\x07outcome\x18\x01 \x01(\x0b\x32\x13.farcall.v1.Outcome\x12\x13\n\x0bquota_bytes\x18\x02 \x01(\x04\x12\x15\n\rgranted_bytes\x18\x03 \x01(\x04\x12\x15\n\rsession_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06grants\x18\x05 \x01(\x04\x12\x10\n\x08releases\x18\x06 \x01(\x04\x12\x0f\n\x07refused\x18\x07 \x01(\x04\"\x81\x01\n\x14InheritMemoryRequest\x12&\n\x08identity\x18\x01 \x01(\x0b\x32\x14.farcall.v1.Identity\x12\x16\n\x0etarget_session\x18\x02 \x01(\x04\x12\x15\n\rtarget_secret\x18\x03 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"T\n\x15InheritMemoryResponse\x12$\n\x07outcome\x18\x01 \x01(\x0b\x32\x13.farcall.v1.Outcome\x12\x15\n\rgranted_bytes\x18\x02 \x01(\x04\x32\xd9\x02\n\rMemoryService\x12K\n\x05Grant\x12\x18.farcall.v1.GrantRequest\x1a\x19.farcall.v1.GrantResponse\"\r\x88\xb5\x18\x02\x90\xb5\x18\xc8\x01\x98\xb5\x18\x01\x12Q\n\x07Release\x12\x1a.farcall.v1.ReleaseRequest\x1a\x1b.farcall.v1.ReleaseResponse\"\r\x88\xb5\x18\x02\x90\xb5\x18\xc9\x01\x98\xb5\x18\x01\x12G\n\x05Usage\x12\x18.farcall.v1.UsageRequest\x1a\x19.farcall.v1.UsageResponse\"\t\x88\xb5\x18\x01\x90\xb5\x18\xca\x01\x12_\n\rInheritMemory\x12 .farcall.v1.InheritMemoryRequest\x1a!.farcall.v1.InheritMemoryResponse\"\t\x88\xb5\x18\x02\x90\xb5\x18\xcb\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x66\x61rcall/v1/memory.proto\x12\nfarcall.v1\x1a\x18\x66\x61rcall/v1/session.proto\"J\n\x0cGrantRequest\x12&\n\x08identity\x18\x01 \x01(\x0b\x32\x14.farcall.v1.Identity\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"L\n\rGrantResponse\x12$\n\x07outcome\x18\x01 \x01(\x0b\x32\x13.farcall.v1.Outcome\x12\x15\n\rgranted_bytes\x18\x02 \x01(\x04\"L\n\x0eReleaseRequest\x12&\n\x08identity\x18\x01 \x01(\x0b\x32\x14.farcall.v1.Identity\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"N\n\x0fReleaseResponse\x12$\n\x07outcome\x18\x01 \x01(\x0b\x32\x13.farcall.v1.Outcome\x12\x15\n\rgranted_bytes\x18\x02 \x01(\x04\"6\n\x0cUsageRequest\x12&\n\x08identity\x18\x01 \x01(\x0b\x32\x14.farcall.v1.Identity\"\xd4\x01\n\rUsageResponse\x12$\n\x07outcome\x18\x01 \x01(\x0b\x32\x13.farcall.v1.Outcome\x12\x13\n\x0bquota_bytes\x18\x02 \x01(\x04\x12\x15\n\rgranted_bytes\x18\x03 \x01(\x04\x12\x15\n\rsession_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06grants\x18\x05 \x01(\x04\x12\x10\n\x08releases\x18\x06 \x01(\x04\x12\x0f\n\x07refused\x18\x07 \x01(\x04\x12\x10\n\x08segments\x18\x08 \x01(\x04\x12\x15\n\rsegment_bytes\x18\t \x01(\x04\"\x81\x01\n\x14InheritMemoryRequest\x12&\n\x08identity\x18\x01 \x01(\x0b\x32\x14.farcall.v1.Identity\x12\x16\n\x0etarget_session\x18\x02 \x01(\x04\x12\x15\n\rtarget_secret\x18\x03 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"T\n\x15InheritMemoryResponse\x12$\n\x07outcome\x18\x01 \x01(\x0b\x32\x13.farcall.v1.Outcome\x12\x15\n\rgranted_bytes\x18\x02 \x01(\x04\"R\n\x14\x43reateSegmentRequest\x12&\n\x08identity\x18\x01 \x01(\x0b\x32\x14.farcall.v1.Identity\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"N\n\x15\x43reateSegmentResponse\x12$\n\x07outcome\x18\x01 \x01(\x0b\x32\x13.farcall.v1.Outcome\x12\x0f\n\x07segment\x18\x02 \x01(\x04\"N\n\x13\x46\x65tchSegmentRequest\x12&\n\x08identity\x18\x01 \x01(\x0b\x32\x14.farcall.v1.Identity\x12\x0f\n\x07segment\x18\x02 \x01(\x04\"P\n\x14\x46\x65tchSegmentResponse\x12$\n\x07outcome\x18\x01 \x01(\x0b\x32\x13.farcall.v1.Outcome\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"M\n\x12\x44ropSegmentRequest\x12&\n\x08identity\x18\x01 \x01(\x0b\x32\x14.farcall.v1.Identity\x12\x0f\n\x07segment\x18\x02 \x01(\x04\";\n\x13\x44ropSegmentResponse\x12$\n\x07outcome\x18\x01 \x01(\x0b\x32\x13.farcall.v1.Outcome\"b\n\x13\x41\x64optSegmentRequest\x12&\n\x08identity\x18\x01 \x01(\x0b\x32\x14.farcall.v1.Identity\x12\x0f\n\x07segment\x18\x02 \x01(\x04\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"<\n\x14\x41\x64optSegmentResponse\x12$\n\x07outcome\x18\x01 \x01(\x0b\x32\x13.farcall.v1.Outcome2\xd5\x05\n\rMemoryService\x12K\n\x05Grant\x12\x18.farcall.v1.GrantRequest\x1a\x19.farcall.v1.GrantResponse\"\r\x88\xb5\x18\x02\x90\xb5\x18\xc8\x01\x98\xb5\x18\x01\x12Q\n\x07Release\x12\x1a.farcall.v1.ReleaseRequest\x1a\x1b.farcall.v1.ReleaseResponse\"\r\x88\xb5\x18\x02\x90\xb5\x18\xc9\x01\x98\xb5\x18\x01\x12G\n\x05Usage\x12\x18.farcall.v1.UsageRequest\x1a\x19.farcall.v1.UsageResponse\"\t\x88\xb5\x18\x01\x90\xb5\x18\xca\x01\x12_\n\rInheritMemory\x12 .farcall.v1.InheritMemoryRequest\x1a!.farcall.v1.InheritMemoryResponse\"\t\x88\xb5\x18\x02\x90\xb5\x18\xcb\x01\x12_\n\rCreateSegment\x12 .farcall.v1.CreateSegmentRequest\x1a!.farcall.v1.CreateSegmentResponse\"\t\x88\xb5\x18\x02\x90\xb5\x18\xcc\x01\x12`\n\x0c\x46\x65tchSegment\x12\x1f.farcall.v1.FetchSegmentRequest\x1a .farcall.v1.FetchSegmentResponse\"\r\x88\xb5\x18\x01\x90\xb5\x18\xcd\x01\xa0\xb5\x18\x01\x12Y\n\x0b\x44ropSegment\x12\x1e.farcall.v1.DropSegmentRequest\x1a\x1f.farcall.v1.DropSegmentResponse\"\t\x88\xb5\x18\x02\x90\xb5\x18\xce\x01\x12\\\n\x0c\x41\x64optSegment\x12\x1f.farcall.v1.AdoptSegmentRequest\x1a .farcall.v1.AdoptSegmentResponse\"\t\x88\xb5\x18\x02\x90\xb5\x18\xcf\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMORYSERVICE'].methods_by_name['Usage']._serialized_options = b'\210\265\030\001\220\265\030\312\001'
   _globals['_MEMORYSERVICE'].methods_by_name['InheritMemory']._loaded_options = None
   _globals['_MEMORYSERVICE'].methods_by_name['InheritMemory']._serialized_options = b'\210\265\030\002\220\265\030\313\001'
+  _globals['_MEMORYSERVICE'].methods_by_name['CreateSegment']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['CreateSegment']._serialized_options = b'\210\265\030\002\220\265\030\314\001'
+  _globals['_MEMORYSERVICE'].methods_by_name['FetchSegment']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['FetchSegment']._serialized_options = b'\210\265\030\001\220\265\030\315\001\240\265\030\001'
+  _globals['_MEMORYSERVICE'].methods_by_name['DropSegment']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['DropSegment']._serialized_options = b'\210\265\030\002\220\265\030\316\001'
+  _globals['_MEMORYSERVICE'].methods_by_name['AdoptSegment']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['AdoptSegment']._serialized_options = b'\210\265\030\002\220\265\030\317\001'
   _globals['_GRANTREQUEST']._serialized_start=65
   _globals['_GRANTREQUEST']._serialized_end=139
   _globals['_GRANTRESPONSE']._serialized_start=141
@@ -51,11 +59,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGEREQUEST']._serialized_start=377
   _globals['_USAGEREQUEST']._serialized_end=431
   _globals['_USAGERESPONSE']._serialized_start=434
-  _globals['_USAGERESPONSE']._serialized_end=605
-  _globals['_INHERITMEMORYREQUEST']._serialized_start=608
-  _globals['_INHERITMEMORYREQUEST']._serialized_end=737
-  _globals['_INHERITMEMORYRESPONSE']._serialized_start=739
-  _globals['_INHERITMEMORYRESPONSE']._serialized_end=823
-  _globals['_MEMORYSERVICE']._serialized_start=826
-  _globals['_MEMORYSERVICE']._serialized_end=1171
+  _globals['_USAGERESPONSE']._serialized_end=646
+  _globals['_INHERITMEMORYREQUEST']._serialized_start=649
+  _globals['_INHERITMEMORYREQUEST']._serialized_end=778
+  _globals['_INHERITMEMORYRESPONSE']._serialized_start=780
+  _globals['_INHERITMEMORYRESPONSE']._serialized_end=864
+  _globals['_CREATESEGMENTREQUEST']._serialized_start=866
+  _globals['_CREATESEGMENTREQUEST']._serialized_end=948
+  _globals['_CREATESEGMENTRESPONSE']._serialized_start=950
+  _globals['_CREATESEGMENTRESPONSE']._serialized_end=1028
+  _globals['_FETCHSEGMENTREQUEST']._serialized_start=1030
+  _globals['_FETCHSEGMENTREQUEST']._serialized_end=1108
+  _globals['_FETCHSEGMENTRESPONSE']._serialized_start=1110
+  _globals['_FETCHSEGMENTRESPONSE']._serialized_end=1190
+  _globals['_DROPSEGMENTREQUEST']._serialized_start=1192
+  _globals['_DROPSEGMENTREQUEST']._serialized_end=1269
+  _globals['_DROPSEGMENTRESPONSE']._serialized_start=1271
+  _globals['_DROPSEGMENTRESPONSE']._serialized_end=1330
+  _globals['_ADOPTSEGMENTREQUEST']._serialized_start=1332
+  _globals['_ADOPTSEGMENTREQUEST']._serialized_end=1430
+  _globals['_ADOPTSEGMENTRESPONSE']._serialized_start=1432
+  _globals['_ADOPTSEGMENTRESPONSE']._serialized_end=1492
+  _globals['_MEMORYSERVICE']._serialized_start=1495
+  _globals['_MEMORYSERVICE']._serialized_end=2220
 # @@protoc_insertion_point(module_scope)
