@@ -17,8 +17,8 @@ from typing import Final, NoReturn  # noqa: E402
 
 from ipc.address import parse_address  # noqa: E402
 from servers.entry import Options, StartError  # noqa: E402
-from servers.quota import QUOTA_BYTES_MAX  # noqa: E402
 from servers.process import Process, run  # noqa: E402
+from servers.quota import QUOTA_BYTES_MAX  # noqa: E402
 
 EXIT_FAILURE: Final = 125
 

@@ -1,7 +1,7 @@
 """The memory server: private memory granted as numbers, and shared segments (memory.proto, DESIGN section 10).
 
-Private pages never come here. A worker asks before it maps and gives back after it unmaps; the sum over all sessions
-never passes the quota. The state lives as long as the process: after its death a worker's session is
+Private pages never come here. A worker asks before it maps and gives back after it unmaps; the sum over all
+sessions never passes the quota. The state lives as long as the process: after its death a worker's session is
 stale, it opens another and has what it holds granted anew, in one call.
 """
 

@@ -13,6 +13,7 @@ from farcall.v1.file_pb2 import (
     OPEN_FLAG_EXECUTE,
     OPEN_FLAG_PATH,
     OPEN_FLAG_READ,
+    OPEN_FLAG_TMPFILE,
     OPEN_FLAG_TRUNCATE,
     OPEN_FLAG_WRITE,
     AllocateRequest,
@@ -29,7 +30,7 @@ from ipc.message import Buffer
 from ipc.operations import BY_NAME
 from servers.file import permissions
 from servers.file.handles import OpenFile, OpenInode
-from servers.file.inodes import Inode
+from servers.file.inodes import NAMELESS, Inode
 from servers.file.tree import Tree
 from servers.file.walk import Located, Walker, answering
 from servers.service import ErrnoError, Handler, PackedHandler, Session
@@ -66,11 +67,13 @@ class Files:
     # Opening and closing
 
     def open(self, session: Session, request: OpenRequest) -> OpenResponse:
-        """openat(2), without O_TMPFILE. FIFOs and devices cannot be opened yet (EOPNOTSUPP, ENXIO)."""
+        """openat(2). FIFOs and devices cannot be opened yet (EOPNOTSUPP, ENXIO)."""
         self._handles.check(session.number, request.handle)
         flags = request.flags
         if flags & OPEN_FLAG_PATH:
             flags &= OPEN_FLAG_PATH | OPEN_FLAG_DIRECTORY
+        if flags & OPEN_FLAG_TMPFILE:
+            return self._create_nameless(session, request)
         place = request.place
         if not place.path:
             inode = self._walker.find(session, place)
@@ -103,12 +106,29 @@ class Files:
         self._handles.add(session.number, request.handle, inode, flags, name)
         return OpenResponse(attributes=self._tree.attributes(inode))
 
-    def _create(self, session: Session, request: OpenRequest, flags: int, found: Located) -> OpenResponse:
-        permissions.require_create(session, found.directory)
+    def _make(self, session: Session, directory: Inode, mode: int) -> Inode:
+        permissions.require_create(session, directory)
         self._tree.extents.room(NEW_FILE_BYTES)
-        mode = stat.S_IFREG | request.mode & PERMISSION_BITS
-        gid, mode = permissions.created_owner(session, found.directory, mode)
-        inode = self._tree.make(session, gid, mode)
+        gid, mode = permissions.created_owner(session, directory, stat.S_IFREG | mode & PERMISSION_BITS)
+        return self._tree.make(session, gid, mode)
+
+    def _create_nameless(self, session: Session, request: OpenRequest) -> OpenResponse:
+        """O_TMPFILE. EINVAL, ENOTDIR; EACCES: the directory may not be written."""
+        flags = request.flags
+        if not flags & OPEN_FLAG_WRITE or flags & OPEN_FLAG_CREATE:
+            raise ErrnoError(errno.EINVAL)
+        directory = self._walker.find(session, request.place)
+        if not directory.is_directory:
+            raise ErrnoError(errno.ENOTDIR)
+        inode = self._make(session, directory, request.mode)
+        name = b"" if flags & OPEN_FLAG_EXCLUSIVE else NAMELESS
+        inode = self._tree.inodes.put(inode._replace(nlink=0, name=name))
+        opened_as = (directory.ino, directory.lower, b"#%d" % inode.ino)
+        self._handles.add(session.number, request.handle, inode, flags, opened_as)
+        return OpenResponse(attributes=self._tree.attributes(inode))
+
+    def _create(self, session: Session, request: OpenRequest, flags: int, found: Located) -> OpenResponse:
+        inode = self._make(session, found.directory, request.mode)
         self._tree.attach(found.directory, found.name, inode)
         self._tree.directory_changed(found.directory)
         name = (found.directory.ino, found.directory.lower, found.name)

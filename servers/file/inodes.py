@@ -17,6 +17,8 @@ INO_BITS: Final = 48
 DEVICES_MAX: Final = 255
 CACHE_ROWS_MAX: Final = 65_536
 WHITEOUT: Final = 0
+NAMELESS: Final = b"/"
+"""Inode.name of a file that has had no name yet and may be given one (open(2), O_TMPFILE)."""
 
 
 class Inode(NamedTuple):

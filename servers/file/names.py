@@ -28,7 +28,7 @@ from farcall.v1.file_pb2 import (
 from ipc.operations import BY_NAME
 from servers.file import permissions
 from servers.file.files import NEW_FILE_BYTES, PERMISSION_BITS
-from servers.file.inodes import Inode
+from servers.file.inodes import NAMELESS, Inode
 from servers.file.tree import Tree
 from servers.file.walk import PATH_BYTES_MAX, CrossedError, Located, Walker, answering
 from servers.service import ErrnoError, Handler, Session
@@ -109,10 +109,12 @@ class Names:
         permissions.require_create(session, found.directory)
         if source.is_directory:
             raise ErrnoError(errno.EPERM)
-        if not source.nlink:
+        if not source.nlink and source.name != NAMELESS:
             raise ErrnoError(errno.ENOENT)
         self._tree.extents.room(NEW_FILE_BYTES)
         row = self._tree.touch(source)
+        if not row.nlink:
+            row = row._replace(name=b"")
         row = self._tree.inodes.put(row._replace(nlink=row.nlink + 1, ctime_ns=self._tree.now_ns()))
         self._tree.attach(found.directory, found.name, row)
         self._tree.directory_changed(found.directory)

@@ -36,6 +36,7 @@ from tests.unit.serving import DIRECT, Caller, CountingRandom, ManualClock
 
 CREATE = file_pb2.OPEN_FLAG_READ | file_pb2.OPEN_FLAG_WRITE | file_pb2.OPEN_FLAG_CREATE
 EXCLUSIVE, APPEND = CREATE | file_pb2.OPEN_FLAG_EXCLUSIVE, CREATE | file_pb2.OPEN_FLAG_APPEND
+TMPFILE = file_pb2.OPEN_FLAG_WRITE | file_pb2.OPEN_FLAG_TMPFILE
 XATTR_CREATE = file_pb2.XATTR_FLAG_CREATE
 HEIR, HEIR_SECRET = 2, (2).to_bytes(16, "little")
 """The second session of a service, as CountingRandom has it."""
@@ -70,6 +71,8 @@ def file_requests() -> list[tuple[Message, bytes]]:
         (file_pb2.AllocateRequest(handle=1, offset=0, size_bytes=4096), b""),
         (file_pb2.SetXattrRequest(place=place(b"/c"), name=b"user.x", value=b"v", flags=XATTR_CREATE), b""),
         (file_pb2.RemoveXattrRequest(place=place(b"/c"), name=b"user.x"), b""),
+        (file_pb2.OpenRequest(place=place(b"/"), handle=3, flags=TMPFILE, mode=0o600), b""),
+        (file_pb2.LinkRequest(source=place(b"", directory=3, empty_ok=True), target=place(b"/t")), b""),
         (lock(file_pb2.LOCK_TYPE_WRITE), b""),
         (lock(file_pb2.LOCK_TYPE_UNLOCK, start=8, length=8), b""),
         (file_pb2.MapSharedRequest(handle=1, writable=True), b""),

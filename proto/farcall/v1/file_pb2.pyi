@@ -20,6 +20,7 @@ class OpenFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OPEN_FLAG_PATH: _ClassVar[OpenFlag]
     OPEN_FLAG_EXECUTE: _ClassVar[OpenFlag]
     OPEN_FLAG_APPEND: _ClassVar[OpenFlag]
+    OPEN_FLAG_TMPFILE: _ClassVar[OpenFlag]
 
 class RenameFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -56,6 +57,7 @@ OPEN_FLAG_DIRECTORY: OpenFlag
 OPEN_FLAG_PATH: OpenFlag
 OPEN_FLAG_EXECUTE: OpenFlag
 OPEN_FLAG_APPEND: OpenFlag
+OPEN_FLAG_TMPFILE: OpenFlag
 RENAME_FLAG_UNSPECIFIED: RenameFlag
 RENAME_FLAG_NO_REPLACE: RenameFlag
 RENAME_FLAG_EXCHANGE: RenameFlag
