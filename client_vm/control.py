@@ -21,7 +21,9 @@ INLINE_BYTES_MAX: Final = 32 << 10
 """Beyond it a message goes by memfd; a socket's default send buffer holds a few datagrams of this size."""
 MESSAGE_BYTES_MAX: Final = 64 << 20
 """More than any StartGuest: Linux allows 6 MiB of arguments and environment (execve(2))."""
-_DESCRIPTORS_MAX: Final = 4
+SPARE_DESCRIPTORS_MAX: Final = 10
+"""Beside one message: two sockets, and two per ring of at most four."""
+_DESCRIPTORS_MAX: Final = SPARE_DESCRIPTORS_MAX + 1
 _INLINE: Final = b"\0"
 _MEMFD: Final = b"\1"
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -34,7 +36,7 @@ class ControlSocket:
 
     def __init__(self, end: socket.socket, *, descriptors_max: int = 0) -> None:
         """Takes over `end`. `descriptors_max`: what `receive` accepts beside a message; a worker's own end
-        takes 2, the kernel process none."""
+        takes SPARE_DESCRIPTORS_MAX, the kernel process none."""
         self._socket = end
         self._room = descriptors_max + 1 if descriptors_max else 0
 

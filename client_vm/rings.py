@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable
 
 from client_vm.control import ControlSocket
-from farcall.v1.kernel_pb2 import KernelMessage, RingGrant, StartGuest, WorkerMessage
+from farcall.v1.kernel_pb2 import KernelMessage, RingGrant, SpareGrant, StartGuest, WorkerMessage
 from farcall.v1.session_pb2 import ServerKind
 from ipc.client import Client, SessionLostError
 from ipc.endpoint import Channel
@@ -24,6 +24,8 @@ class Rings:
         self._clock = clock
         self._pause = pause
         self._grants: dict[int, tuple[RingGrant, list[int]]] = {}
+        self.spares: list[tuple[SpareGrant, list[int]]] = []
+        """Not yet used, with their descriptors."""
 
     def await_start(self) -> StartGuest:
         """Takes rings until the word to start comes. EOFError: the kernel process is gone."""
@@ -68,7 +70,9 @@ class Rings:
         self._control.send(WorkerMessage(ring_wanted=kind))
         while True:
             message, descriptors = self._control.receive(KernelMessage)
-            if message.WhichOneof("body") == "ring" and message.ring.kind == kind:
+            if message.WhichOneof("body") == "spare":
+                self.spares.append((message.spare, descriptors))
+            elif message.ring.kind == kind:
                 break
         grant: RingGrant = message.ring
         if grant.error:

@@ -17,7 +17,7 @@ from client_vm import host
 from client_vm.abi import common
 from client_vm.account import MemoryAccount
 from client_vm.arena import Arena
-from client_vm.control import ControlSocket
+from client_vm.control import SPARE_DESCRIPTORS_MAX, ControlSocket
 from client_vm.cpu import Cpu
 from client_vm.descriptors import OPEN_PATH, FdTable, HostStream, OpenFile, RemoteFile
 from client_vm.elf import BadElfError
@@ -77,7 +77,7 @@ def _run(control: socket.socket, doorbell: socket.socket) -> int:
     memory_total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cpus = len(os.sched_getaffinity(0))
     clock = HostClock()
-    rings = Rings(ControlSocket(control, descriptors_max=2), doorbell, clock, time.sleep)
+    rings = Rings(ControlSocket(control, descriptors_max=SPARE_DESCRIPTORS_MAX), doorbell, clock, time.sleep)
     start = rings.await_start()
     kernel = Kernel(
         clock=clock,

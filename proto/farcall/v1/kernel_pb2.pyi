@@ -68,10 +68,12 @@ class StartGuest(_message.Message):
     def __init__(self, program: _Optional[bytes] = ..., arguments: _Optional[_Iterable[bytes]] = ..., environment: _Optional[_Iterable[bytes]] = ..., working_directory: _Optional[bytes] = ..., pid: _Optional[int] = ..., credentials: _Optional[_Union[_session_pb2.Credentials, _Mapping]] = ..., random_key: _Optional[bytes] = ..., server_timeout_ms: _Optional[int] = ..., umask: _Optional[int] = ...) -> None: ...
 
 class WorkerMessage(_message.Message):
-    __slots__ = ("ring_wanted",)
+    __slots__ = ("ring_wanted", "spares_wanted")
     RING_WANTED_FIELD_NUMBER: _ClassVar[int]
+    SPARES_WANTED_FIELD_NUMBER: _ClassVar[int]
     ring_wanted: _session_pb2.ServerKind
-    def __init__(self, ring_wanted: _Optional[_Union[_session_pb2.ServerKind, str]] = ...) -> None: ...
+    spares_wanted: int
+    def __init__(self, ring_wanted: _Optional[_Union[_session_pb2.ServerKind, str]] = ..., spares_wanted: _Optional[int] = ...) -> None: ...
 
 class ForkedRequest(_message.Message):
     __slots__ = ("identity", "pid", "host_pid", "exit_signal")
@@ -378,12 +380,14 @@ class ProcessEntry(_message.Message):
     def __init__(self, pid: _Optional[int] = ..., parent: _Optional[int] = ..., group: _Optional[int] = ..., session: _Optional[int] = ..., state: _Optional[int] = ..., uid: _Optional[int] = ..., name: _Optional[bytes] = ..., command_line: _Optional[bytes] = ..., executable: _Optional[bytes] = ...) -> None: ...
 
 class ListProcessesRequest(_message.Message):
-    __slots__ = ("identity", "pid")
+    __slots__ = ("identity", "pid", "after")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
     identity: _session_pb2.Identity
     pid: int
-    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., pid: _Optional[int] = ...) -> None: ...
+    after: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., pid: _Optional[int] = ..., after: _Optional[int] = ...) -> None: ...
 
 class ListProcessesResponse(_message.Message):
     __slots__ = ("outcome", "entries")
