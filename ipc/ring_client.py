@@ -8,6 +8,7 @@ import errno as errno_codes
 import os
 import select
 import socket
+from collections.abc import Container
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -347,22 +348,21 @@ class RingChannel:
         return bool(self._broken)
 
     def doze(self) -> None:
-        """Asks the server to ring the doorbell at its next completion; then `fence`, `collect`, and sleep."""
+        """Asks the server to ring the doorbell at its next completion. Then `fence`, look, poll(2), `rouse`."""
         self._words[CLIENT_SLEEPING] = 1
 
-    def rouse(self, ready: set[int]) -> None:
-        """After the sleep: `ready` are the descriptors that poll(2) found readable, `filenos` among them.
-
-        Takes every completion; a ring whose server is gone is broken then. MalformedError.
-        """
+    def rouse(self) -> None:
+        """The sleep is over."""
         self._words[CLIENT_SLEEPING] = 0
-        if self._doorbell.fileno() in ready:
-            with suppress(BrokenError):  # remembered: what has been published is still to be taken
+
+    def hear(self, readable: Container[int]) -> None:
+        """Reads those of its descriptors that poll(2) found readable; the ring of a server that is gone is broken
+        then, with all it published taken. MalformedError."""
+        if self._doorbell.fileno() in readable:
+            with suppress(BrokenError):  # remembered
                 self._drain_doorbell()
-        if self._control.fileno() in ready:
+        if not self._broken and self._control.fileno() in readable:
             self._watch()
-        else:
-            self.collect()
 
     def _allocate(self, units: int) -> int:
         try:

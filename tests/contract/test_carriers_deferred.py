@@ -10,10 +10,11 @@ import trio
 from farcall.v1 import file_pb2
 from farcall.v1.session_pb2 import REFUSAL_OVERLOADED
 from ipc import grpc_server
+from ipc.client import Client
 from ipc.endpoint import Channel, Peer
 from ipc.limits import RING_ENTRIES
 from ipc.message import PACKED, Call, Reply, abandonment, decode_response, encode_request
-from ipc.operations import BY_NAME, OPERATIONS
+from ipc.operations import BY_NAME, BY_REQUEST, OPERATIONS
 from ipc.seams import HostClock
 from tests.contract.carriers import CLIENT_LIMIT_S, Carrier, ScriptedEndpoint, ping
 from tests.contract.carriers_grpc import GrpcGateway, GrpcUnary
@@ -52,7 +53,9 @@ class LateEndpoint(ScriptedEndpoint):
 @pytest.fixture(autouse=True)
 def late(monkeypatch: pytest.MonkeyPatch) -> None:
     """GetPath is an operation whose reply may come late."""
-    monkeypatch.setitem(OPERATIONS, GET_PATH.opcode, replace(GET_PATH, deferred=True))
+    operation = replace(GET_PATH, deferred=True)
+    monkeypatch.setitem(OPERATIONS, GET_PATH.opcode, operation)
+    monkeypatch.setitem(BY_REQUEST, GET_PATH.request, operation)
 
 
 def get_path(slot: int) -> Call:
@@ -115,6 +118,28 @@ async def test_cancelling_a_unary_call_abandons_it(tmp_path: Path) -> None:
             await until(lambda slot=slot: (hello.session, slot) in endpoint.waiting)  # type: ignore[misc]
             channel.release(tag)
             await until(lambda: not endpoint.waiting)
+
+
+@every_carrier
+async def test_begun_by_a_client(carrier: Carrier, tmp_path: Path) -> None:
+    """ipc.client over the carrier: an answer that is asked for, one that is abandoned, a call meanwhile."""
+    endpoint = LateEndpoint()
+    request = file_pb2.GetPathRequest(handle=1)
+    async with serving(carrier, endpoint, tmp_path) as (host, channel, hello):
+        client = Client(
+            channel, session=hello.session, opcodes=OPERATIONS.keys(), reconnect=lambda: channel,
+            clock=HostClock(), pause=lambda seconds: None,
+        )  # fmt: skip
+        first, second = client.begin(request), client.begin(request)
+        await until(lambda: len(endpoint.waiting) == 2)
+        assert (await host.run(lambda: client.call_packed(BY_NAME["Close"], 9))).errno == 9
+        client.abandon(first)
+        await until(lambda: len(endpoint.waiting) == 1)
+        assert second.result() is None and not client.has_news()
+        endpoint.complete(hello.session, second.call.slot)
+        await until(client.has_news)
+        _, response = second.result() or (Reply(), file_pb2.GetPathResponse())
+        assert response.path == b"%d" % second.call.slot
 
 
 @every_carrier

@@ -6,7 +6,7 @@ import resource
 import select
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
@@ -15,61 +15,23 @@ from ipc.limits import DATA_BYTES_MAX, RING_ENTRIES
 from ipc.message import Call, MalformedError, Reply
 from ipc.operations import BY_NAME, OPERATIONS
 from ipc.passing import send_descriptors
-from ipc.ring_client import RingChannel
 from ipc.ring_layout import (
     CLIENT_SLEEPING,
-    COMPLETION,
-    COMPLETION_TAIL,
-    COMPLETIONS_OFFSET,
     HAS_DESCRIPTOR,
-    HEADER_BYTES,
     PASSED_TAG,
-    RING_BYTES,
     SERVER_SLEEPING,
-    write_header,
 )
 from ipc.seams import HostClock
-from ipc.shared_memory import create_sealed, map_sealed
 from tests.contract.carriers import CLIENT_LIMIT_S, PREAD, Doorbell, ping
+from tests.unit.played_ring import Played, played_ring
 
 now = HostClock().monotonic_s
 
 
-@dataclass
-class Played:
-    """A ring whose server is the test."""
-
-    channel: RingChannel
-    memory: memoryview
-    control: socket.socket
-    doorbell: Doorbell
-    completed: int = 0
-    words: memoryview = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.words = self.memory[:HEADER_BYTES].cast("Q")
-
-    def complete(self, tag: int, result: int = 0, *, errno: int = 0, flags: int = 0) -> None:
-        offset = COMPLETIONS_OFFSET + self.completed % RING_ENTRIES * COMPLETION.size
-        COMPLETION.pack_into(self.memory, offset, tag, errno, 0, result, 0, 0, flags)
-        self.completed += 1
-        self.words[COMPLETION_TAIL] = self.completed
-
-    def hand(self, tag: int, count: int = 1) -> None:
-        """Sends copies of a descriptor for that try."""
-        send_descriptors(self.control, [PASSED_TAG.pack(tag)], [self.control.fileno()] * count)
-
-
 @pytest.fixture
 def ring() -> Iterator[Played]:
-    memfd = create_sealed("test", RING_BYTES)
-    memory = map_sealed(memfd, RING_BYTES)
-    write_header(memory, 1)
-    ours, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with Doorbell() as doorbell, ours:
-        channel = RingChannel(memfd, control, doorbell.receiver, clock=HostClock(), spin_us=0)
-        yield Played(channel, memory, ours, doorbell)
-        channel.close()
+    with Doorbell() as doorbell, played_ring(doorbell) as played:
+        yield played
 
 
 class LastMoment:
