@@ -19,6 +19,8 @@ from servers.file.inodes import Inode
 from servers.service import ErrnoError
 
 DIRECTORIES_OPEN_MAX: Final = 512
+KNOWN_MAX: Final = 16_384
+"""Objects whose last stat(2) is kept, so that nothing is made anew of the same."""
 OPENAT2_TRIES_MAX: Final = 32
 """EAGAIN: a rename somewhere raced with the lookup (openat2(2))."""
 SYS_OPENAT2: Final = 437
@@ -84,6 +86,8 @@ class Lower:
         self._root_dev = status.st_dev
         self._open: OrderedDict[bytes, tuple[int, int, int]] = OrderedDict()
         """Path of a directory -> (descriptor, dev, ino), least lately used first."""
+        self._known: dict[bytes, tuple[os.stat_result, Inode]] = {}
+        """Path -> what stat(2) said last, and what was made of it."""
         try:
             os.close(openat2(self._root_fd, b".", os.O_PATH | os.O_DIRECTORY))
         except OSError:
@@ -96,19 +100,26 @@ class Lower:
 
     def child(self, directory: bytes, name: bytes) -> Inode | None:
         """The object of that name (one component) in the directory, or None. ErrnoError."""
-        path = _join(directory, name)
+        path = directory + b"/" + name if directory else name
         try:
             status = os.stat(name, dir_fd=self._directory(directory), follow_symlinks=False)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise ErrnoError(error.errno or errno.EIO, "lower layer") from None
-        if (status.st_ino, status.st_dev) == self._hidden:
-            return None
         known = self._open.get(path)
         if known is not None and known[1:] != (status.st_dev, status.st_ino):
             self._evict_beneath(path)  # someone else put another directory there
-        return self._inode(path, name, status)
+        seen = self._known.get(path)
+        if seen is not None and _same(seen[0], status):
+            return seen[1]
+        if (status.st_ino, status.st_dev) == self._hidden:
+            return None
+        inode = self._inode(path, name, status)
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[path] = status, inode
+        return inode
 
     def at(self, path: bytes) -> Inode:
         """The object at a path that was walked before. ErrnoError (ESTALE: it is gone)."""
@@ -249,6 +260,16 @@ class Lower:
         beneath = path + b"/"
         for known in [each for each in self._open if not path or each == path or each.startswith(beneath)]:
             os.close(self._open.pop(known)[0])
+
+
+def _same(one: os.stat_result, two: os.stat_result) -> bool:
+    """Whether all fields are equal; a comparison of the two leaves out what is finer than seconds."""
+    return (
+        one == two
+        and one.st_ctime_ns == two.st_ctime_ns
+        and one.st_mtime_ns == two.st_mtime_ns
+        and one.st_atime_ns == two.st_atime_ns
+    )
 
 
 def _type(entry: "os.DirEntry[str]") -> int:

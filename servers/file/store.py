@@ -75,6 +75,8 @@ class Store:
     def __init__(self, state_dir: Path, random: Random) -> None:
         self.directory = state_dir
         self._open = False
+        self._clean = 0
+        """Changes ever made, when the transaction began."""
         self._undo: list[Callable[[], None]] = []
         self._on_commit: list[Callable[[], None]] = []
         self._caches: list[Callable[[], None]] = []
@@ -166,7 +168,7 @@ class Store:
         assert not self._open, "transactions do not nest; savepoints do"
         self._connection.execute("BEGIN IMMEDIATE")
         self._open = True
-        before = self._connection.total_changes()
+        before = self._clean = self._connection.total_changes()
         try:
             yield
         except BaseException:
@@ -188,21 +190,27 @@ class Store:
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         assert self._open, "a savepoint needs a transaction"
-        self._connection.execute("SAVEPOINT handler")
         before = self._connection.total_changes()
+        # Where nothing was changed yet, the transaction's start is as good a place to go back to, and free.
+        clean = before == self._clean
+        if not clean:
+            self._connection.execute("SAVEPOINT handler")
         undo, on_commit = len(self._undo), len(self._on_commit)
         try:
             yield
         except BaseException:
-            self._roll_back("ROLLBACK TO handler", before, undo, on_commit)
-            self._connection.execute("RELEASE handler")
+            statements = "ROLLBACK; BEGIN IMMEDIATE" if clean else "ROLLBACK TO handler; RELEASE handler"
+            self._roll_back(statements, before, undo, on_commit)
+            if clean:
+                self._clean = self._connection.total_changes()
             raise
-        self._connection.execute("RELEASE handler")
+        if not clean:
+            self._connection.execute("RELEASE handler")
 
-    def _roll_back(self, statement: str, before: int, undo: int, on_commit: int) -> None:
+    def _roll_back(self, statements: str, before: int, undo: int, on_commit: int) -> None:
         changed = self._connection.total_changes() != before
         try:
-            self._connection.execute(statement)
+            self._connection.execute(statements)
         except apsw.Error as error:
             end_process(f"rollback failed: {error}")
         del self._on_commit[on_commit:]

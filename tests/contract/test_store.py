@@ -132,3 +132,30 @@ def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StateUnusableError, match="letters"):
         Store(tmp_path, HostRandom())
     assert [path.name for path in tmp_path.iterdir()] == ["letters"]
+
+
+def test_a_savepoint_takes_back_its_own_changes_only(ledger: Store) -> None:
+    """Also the first of a transaction, which needs none of the database's."""
+
+    def note(name: str) -> None:
+        ledger.execute("INSERT INTO meta VALUES(?, 1)", (name,))
+
+    with ledger.transaction():
+        for name in ("first", "second"):
+            with pytest.raises(FailureError), ledger.savepoint():
+                note(name)
+                raise FailureError
+        with ledger.savepoint():
+            note("kept")
+        with pytest.raises(FailureError), ledger.savepoint():
+            note("third")
+            raise FailureError
+        note("kept, too")
+    with pytest.raises(FailureError), ledger.transaction():
+        with pytest.raises(FailureError), ledger.savepoint():
+            note("fourth")
+            raise FailureError
+        note("fifth")
+        raise FailureError
+    found = ledger.execute("SELECT name FROM meta WHERE name NOT IN ('boot_epoch', 'next_session') ORDER BY name")
+    assert [name for (name,) in found] == ["kept", "kept, too"]

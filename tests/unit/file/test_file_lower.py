@@ -133,3 +133,23 @@ def test_a_root_that_is_none_is_an_error(tmp_path: Path) -> None:
             root.write_bytes(b"")
         with pytest.raises(OSError):
             Lower(root, tmp_path, lambda root_dev, dev, ino: ino)
+
+
+def test_what_the_host_changes_is_seen_at_once(client: Client, lower: Path) -> None:
+    """However little: the server keeps what it saw last of an object only as long as nothing is different."""
+    path = lower / "a" / "f"
+    moment_ns = 1_600_000_000_000_000_000
+    for change in range(3):
+        os.utime(path, ns=(moment_ns + change, moment_ns + 2 * change))
+        found = client.stat("/a/f")
+        assert (found.atime_ns, found.mtime_ns) == (moment_ns + change, moment_ns + 2 * change)
+        assert client.stat("/a/f") == found
+    path.chmod(0o600)
+    assert client.stat("/a/f").mode == 0o100600
+    path.write_bytes(b"longer than before")
+    assert client.stat("/h").size == client.stat("/a/f").size == 18
+    os.rename(lower / "a", lower / "b")
+    (lower / "a").mkdir()
+    (lower / "a" / "f").write_bytes(b"another")
+    assert client.stat("/a/f").size == 7
+    assert client.stat("/b/f").size == 18
