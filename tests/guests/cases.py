@@ -4,6 +4,7 @@ Standard output, exit status and the absence of "FAILED" are the result; the wor
 writable, standard input is /dev/null.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,4 +64,15 @@ SPECIAL: Final = (
     Case("cpu_limit", status=152),
     Case("quota", ("16", "100"), address_space_mib=256),
 )
-CASES: Final = SPECIAL + tuple(Case(n) for n in names() if n not in {case.name for case in SPECIAL})
+ROUNDS: Final = os.environ.get("FARCALL_ROUNDS", "1000")
+"""How often the racing programs try."""
+RACES: Final = ("race_append", "race_children", "race_futex", "race_signal", "race_threads")
+PROCESS_NAMES: Final = (
+    *("clone_flags", "epolls", "event_fds", "exec", "fork_wait", "futexes", "groups", "locks", "pipes", "robust"),
+    *("shared_files", "shared_memory", "signal_faults", "signal_frames", "signal_restart", "signals", "spawn"),
+    *("threads", "timers", "waiting"),
+)
+PROCESSES: Final = tuple(Case(n) for n in PROCESS_NAMES) + tuple(Case(n, (ROUNDS,)) for n in RACES)
+"""Programs of several processes, of threads and of signals: test_processes.py runs them."""
+_NAMED: Final = {case.name for case in SPECIAL + PROCESSES}
+CASES: Final = SPECIAL + tuple(Case(n) for n in names() if n not in _NAMED)

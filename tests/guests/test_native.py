@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.guests.build import CACHE, KINDS, TRIPLES, build, names
-from tests.guests.cases import CASES, ENVIRONMENT, Case
+from tests.guests.cases import CASES, ENVIRONMENT, PROCESSES, Case
 
 PROGRAMS = Path(__file__).parents[2] / "client_vm/programs"
 PRLIMIT = "/usr/bin/prlimit"
@@ -45,7 +45,7 @@ def run(path: Path, case: Case, cwd: Path) -> tuple[str, int]:
 
 @pytest.mark.timeout(FIRST_BUILD_S)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
+@pytest.mark.parametrize("case", CASES + PROCESSES, ids=lambda case: case.label)
 def test_passes_natively(case: Case, kind: str, tmp_path: Path) -> None:
     stdout, status = run(build(case.name, HOST, kind), case, tmp_path)
     assert "FAILED" not in stdout
