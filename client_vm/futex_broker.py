@@ -2,7 +2,7 @@
 
 A worker registers each of its threads that is about to sleep, looks at the word once more, and takes it off
 when it no longer sleeps. A wake is promised to a process at most once per registered thread; the process either
-uses it (the thread leaves), or passes it on (FutexWakeOthers again) if nobody there sleeps any more. A thread
+uses it (the thread leaves), or passes it on (the call FutexWake again) if nobody there sleeps any more. A thread
 that the wake's bitset does not mean leaves and registers again.
 """
 

@@ -35,19 +35,36 @@ class GatewayLine:
         self,
         hello: Callable[[HelloRequest, float | None], Awaitable[HelloResponse]],
         rings: RingServer,
-        doorbell: int,
     ) -> None:
         self._hello = hello
         self._rings = rings
-        self._doorbell = doorbell
 
-    async def open(self, request: HelloRequest, timeout_s: float | None) -> RingDescriptors:
+    async def open(self, request: HelloRequest, doorbell: int, timeout_s: float | None) -> RingDescriptors:
         """As Line."""
-        response = await self._hello(request, timeout_s)
+        doorbell = os.dup(doorbell)  # whose owner may be gone by the time of the answer
+        try:
+            response = await self._hello(request, timeout_s)
+        except BaseException:
+            os.close(doorbell)
+            raise
+        return adopted_ring(self._rings, response, doorbell)
+
+
+def adopted_ring(rings: RingServer, response: HelloResponse, doorbell: int) -> RingDescriptors:
+    """A ring that this process serves, for a session that is open already. Takes over `doorbell`. OSError."""
+    try:
         ours, workers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        memfd = self._rings.adopt(ours, os.dup(self._doorbell), response.session, local_peer())
-        return RingDescriptors(response, memfd, workers)
+    except OSError:
+        os.close(doorbell)
+        raise
+    ours.setblocking(False)
+    try:
+        memfd = rings.adopt(ours, doorbell, response.session, local_peer())
+    except OSError:
+        ours.close()
+        workers.close()
+        raise
+    return RingDescriptors(response, memfd, workers)
 
 
 def local_peer() -> Peer:
@@ -76,14 +93,12 @@ class Gateway:
 
     def __init__(
         self,
-        doorbell: int,
         clock: Clock,
         *,
         services: trio.Nursery,
         tasks: trio.Nursery,
         ended: AsyncExitStack,
     ) -> None:
-        self._doorbell = doorbell
         self._clock = clock
         self._services = services
         self._tasks = tasks
@@ -95,7 +110,7 @@ class Gateway:
 
         link = await GrpcLink.connect(address, self._clock, deadline=deadline)
         self._ended.push_async_callback(link.aclose)
-        return GatewayLine(link.hello, self._serve(LinkEndpoint(link)), self._doorbell)
+        return GatewayLine(link.hello, self._serve(LinkEndpoint(link)))
 
     def host(self, kind: str, state: Path, root: Path) -> Line:
         """A line to a service in this process, which is found by its entry point.
@@ -118,7 +133,7 @@ class Gateway:
             check_hello(f"the {kind} server", request, response)
             return response
 
-        return GatewayLine(hello, self._serve(endpoint), self._doorbell)
+        return GatewayLine(hello, self._serve(endpoint))
 
     def _serve(self, endpoint: Endpoint) -> RingServer:
         rings = RingServer(endpoint, self._clock)

@@ -7,6 +7,7 @@ and remove the directory.
 
 import hashlib
 import os
+import resource
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
@@ -40,6 +41,8 @@ def run(options: RunOptions, random: Random, say: Callable[[str], None]) -> int:
     with ExitStack() as ended:
         worker = fork_worker(signals)
         ended.callback(worker.end)
+        # Only now: the guest's own limit is the caller's.
+        _allow_descriptors()
         started = _start(options, signals, worker, random, ended)
         # Only now: trio and protobuf would have kept worker and servers waiting for 150 ms.
         from client_vm.supervisor import supervise
@@ -48,6 +51,12 @@ def run(options: RunOptions, random: Random, say: Callable[[str], None]) -> int:
     if verdict.message:
         say(verdict.message)
     return verdict.status
+
+
+def _allow_descriptors() -> None:
+    """As many as the host lets us have: each guest process costs this one and each server a few."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _check_directory(option: str, directory: str | None) -> None:

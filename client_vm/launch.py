@@ -5,6 +5,7 @@ ours and the servers'. Servers are `python -m servers` in sessions of their own 
 signals reach the kernel process alone.
 """
 
+import fcntl
 import os
 import select
 import shutil
@@ -19,16 +20,24 @@ from typing import Final, NoReturn
 from client_vm.errors import EXIT_FAILURE, StartError
 from ipc.seams import Random
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
-"""What ends (or stops) a run from outside."""
-WORKER_IGNORES: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
-"""The terminal's: it sends them to its whole foreground group, and the kernel process acts on them."""
+SIGNALS: Final = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGTSTP,
+    signal.SIGWINCH,
+)
+"""What reaches a guest, or ends or stops the run, from outside."""
 SERVER_STOP_S: Final = 5.0
 """How long a server may take to close its state before it is killed."""
 DIRECTORY_PREFIX: Final = "farcall-"
 """A server removes no directory of another name."""
 SOCKET_PATH_BYTES_MAX: Final = 107
 """sun_path holds 108 bytes with its NUL (unix(7))."""
+OFFSET_SLOTS: Final = 1 << 20
+"""Open file descriptions that workers of one run may share at a time."""
+OFFSET_SLOT_BYTES: Final = 16
 _READY_DESCRIPTOR: Final = 3
 
 
@@ -66,6 +75,8 @@ class Child:
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self._status: int | None = None
+        self.utime_us = self.stime_us = 0
+        """CPU time it has used, once it is reaped."""
 
     def poll(self) -> int | None:
         """Its exit status, or -N after death by signal N; None while it lives."""
@@ -81,12 +92,13 @@ class Child:
         return self._status
 
     def _wait(self, options: int) -> None:
-        pid, status = os.waitpid(self.pid, options)
+        pid, status, usage = os.wait4(self.pid, options)
         if pid:
             self._status = os.waitstatus_to_exitcode(status)
+            self.utime_us, self.stime_us = round(usage.ru_utime * 1e6), round(usage.ru_stime * 1e6)
 
     def send(self, number: int) -> None:
-        """Sends it a signal, unless it has ended."""
+        """Sends it a signal, unless it is reaped."""
         if self._status is None:
             signal.pidfd_send_signal(self.pidfd, number)
 
@@ -100,8 +112,15 @@ class Child:
     def kill(self) -> None:
         """Ends it now and reaps it."""
         self.send(signal.SIGKILL)
-        self.wait()
-        os.close(self.pidfd)
+        if self._status is None:
+            self.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Closes its pidfd."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
 
 
 @dataclass(slots=True)
@@ -120,16 +139,29 @@ class Worker:
         self.doorbell.close()
 
 
+def make_offsets() -> int:
+    """The memory of the run's shared offsets: a memfd that nobody can resize, which every worker inherits.
+
+    A slot belongs to an open file description that several workers share: offset, flags, users. OSError.
+    """
+    memfd = os.memfd_create("farcall-offsets", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(memfd, OFFSET_SLOTS * OFFSET_SLOT_BYTES)
+    fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return memfd
+
+
 def fork_worker(signals: HeldSignals) -> Worker:
     """Forks the first worker. OSError."""
     parent = os.getpid()
+    offsets = make_offsets()
     control, worker_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     doorbell, worker_doorbell = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     pid = os.fork()
     if not pid:
         control.close()
         doorbell.close()
-        _become_worker(worker_control, worker_doorbell, parent, signals)
+        _become_worker(worker_control, worker_doorbell, parent, signals, offsets)
+    os.close(offsets)
     worker_control.close()
     worker_doorbell.close()
     control.setblocking(False)
@@ -137,15 +169,15 @@ def fork_worker(signals: HeldSignals) -> Worker:
 
 
 def _become_worker(
-    control: socket.socket, doorbell: socket.socket, parent: int, signals: HeldSignals
+    control: socket.socket, doorbell: socket.socket, parent: int, signals: HeldSignals, offsets: int
 ) -> NoReturn:
     try:
         for number in signals.wanted:
-            ignored = number in WORKER_IGNORES
-            signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+            # A terminal sends them to its whole foreground group; the kernel process alone passes them on.
+            signal.signal(number, signal.SIG_IGN)
         from client_vm import worker
 
-        worker.main(control, doorbell, parent)
+        worker.main(control, doorbell, parent, offsets=offsets)
     except BaseException:
         # A bug: nobody above may handle it, this process is a copy of its parent.
         traceback.print_exc()

@@ -1,4 +1,4 @@
-"""Lines: the ways by which a worker's calls reach one server. Each ends at the worker as a ring.
+"""Lines: the ways by which workers' calls reach one server. Each ends at the worker as a ring.
 
 A ring line leads straight to a server on this host; client_vm.gateway has the others.
 """
@@ -22,23 +22,23 @@ BACKOFF_MAX_S: Final = 1.0
 class Line(Protocol):
     """Opens sessions of one server, and the rings to use them by."""
 
-    async def open(self, request: HelloRequest, timeout_s: float | None) -> RingDescriptors:
+    async def open(self, request: HelloRequest, doorbell: int, timeout_s: float | None) -> RingDescriptors:
         """A session and its ring. Tries until `timeout_s` seconds have passed; None: for ever.
 
-        ConnectError, one line, if there is no server in time or it refuses.
+        `doorbell`: the sending end of the worker's; it is copied. ConnectError, one line, if there is no server
+        in time or it refuses.
         """
         ...
 
 
 class RingLine:
-    """To a server's ring socket. `doorbell`: the descriptor of the worker's that servers send to."""
+    """To a server's ring socket."""
 
-    def __init__(self, address: Address, doorbell: int, clock: Clock) -> None:
+    def __init__(self, address: Address, clock: Clock) -> None:
         self._address = address
-        self._doorbell = doorbell
         self._clock = clock
 
-    async def open(self, request: HelloRequest, timeout_s: float | None) -> RingDescriptors:
+    async def open(self, request: HelloRequest, doorbell: int, timeout_s: float | None) -> RingDescriptors:
         """As Line."""
         begin = self._clock.monotonic_s()
         delay_s = BACKOFF_MIN_S
@@ -47,7 +47,7 @@ class RingLine:
             if timeout_s is not None:
                 left_s = max(0.0, begin + timeout_s - self._clock.monotonic_s())
             try:
-                return await self._try(request, min(left_s, HELLO_TIMEOUT_S))
+                return await self._try(request, doorbell, min(left_s, HELLO_TIMEOUT_S))
             except RingUnavailableError as error:
                 trouble = str(error)
             except ConnectError as error:
@@ -63,9 +63,9 @@ class RingLine:
             await trio.sleep(pause_s)
             delay_s = min(2 * delay_s, BACKOFF_MAX_S)
 
-    async def _try(self, request: HelloRequest, timeout_s: float) -> RingDescriptors:
+    async def _try(self, request: HelloRequest, doorbell: int, timeout_s: float) -> RingDescriptors:
         try:
-            opened = await open_ring(self._address.ring_path, request, self._doorbell, timeout_s)
+            opened = await open_ring(self._address.ring_path, request, doorbell, timeout_s)
         except MalformedError as error:
             raise ConnectError(f"{self._address} is not a farcall server: {error}") from None
         try:

@@ -1,56 +1,58 @@
-"""The kernel process's trio program: connects the worker to its servers, starts the guest, waits for its end.
+"""The kernel process's trio program: connects workers to their servers, starts the guest, waits for its end.
 
-Whatever ends a run makes its Verdict: the guest's end, a signal from outside, the death of a server of the
-run's own, a server that cannot be reached. The first one counts.
+Whatever ends a run makes its Verdict: the first process's end, a signal from outside before it can take any, the
+death of a server of the run's own, a server that cannot be reached. The first one counts. With the first process
+the others end too, as with pid 1 of a container.
 """
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
-from client_vm.control import ControlSocket
 from client_vm.errors import EXIT_FAILURE
+from client_vm.gateway import Gateway
 from client_vm.host import callers_environment
-from client_vm.launch import Server
+from client_vm.kernel_service import KernelService
+from client_vm.launch import Child, Server
 from client_vm.lines import Line, RingLine
 from client_vm.options import merge_environment
 from client_vm.placement import Placement
-from client_vm.started import Run, Verdict
-from farcall.v1.kernel_pb2 import KernelMessage, RingGrant, StartGuest, WorkerMessage
-from farcall.v1.session_pb2 import (
-    REFUSAL_STALE_SESSION,
-    SERVER_KIND_FILE,
-    SERVER_KIND_MEMORY,
-    Credentials,
-    HelloRequest,
-    HelloResponse,
-    ServerKind,
+from client_vm.process_table import (
+    CLD_EXITED,
+    CLD_KILLED,
+    FIRST_PID,
+    SI_KERNEL,
+    SI_USER,
+    Ended,
+    ProcessTable,
+    Signal,
+    Uids,
 )
+from client_vm.spares import Spares, kernel_ring
+from client_vm.started import Run, Verdict
+from client_vm.worker_link import Link, Servers
+from client_vm.workers import Workers
+from farcall.v1.kernel_pb2 import KernelMessage, StartGuest
+from farcall.v1.session_pb2 import SERVER_KIND_FILE, SERVER_KIND_MEMORY, Credentials, ServerKind
 from ipc.address import Address
 from ipc.greeting import ConnectError
-from ipc.limits import GROUPS_MAX, HELLO_TIMEOUT_S, PROTOCOL_MAX, PROTOCOL_MIN
-from ipc.message import MalformedError
-from ipc.ring_client import RingDescriptors
+from ipc.limits import GROUPS_MAX, HELLO_TIMEOUT_S
+from ipc.ring_server import RingServer
 from ipc.seams import Clock, HostClock
 
-if TYPE_CHECKING:
-    from client_vm.gateway import Gateway
-
-FIRST_PID: Final = 2
-"""Of the guest: 1 is the run's init, which is the kernel process."""
 KINDS: Final[dict[str, ServerKind]] = {"file": SERVER_KIND_FILE, "memory": SERVER_KIND_MEMORY}
-SURVIVES_ITS_SESSION: Final = (SERVER_KIND_MEMORY,)
-"""Servers whose sessions end with them, and what the worker held can be asked for anew (EXACTLY-ONCE)."""
+TERMINALS: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGHUP, signal.SIGWINCH)
+"""Signals from outside that go to the guest's foreground group, as a terminal's; others to the first process."""
 
 
 def supervise(run: Run) -> Verdict:
-    """Runs the guest to its end. The worker is dead afterwards, and nobody here uses its sockets."""
+    """Runs the guest to its end. Every worker is dead afterwards, and nobody here uses their sockets."""
     return trio.run(_Supervisor(run, HostClock()).main)
 
 
@@ -59,18 +61,20 @@ class _Supervisor:
 
     def __init__(self, run: Run, clock: Clock) -> None:
         self._run = run
-        self._worker = run.worker.process
-        self._control = ControlSocket(run.worker.control)
         self._clock = clock
         self._deadline = clock.monotonic_s() + HELLO_TIMEOUT_S
         self._credentials = Credentials(uid=os.geteuid(), gid=os.getegid(), groups=os.getgroups()[:GROUPS_MAX])
-        self._lines: dict[ServerKind, Line] = {}
-        self._sessions: dict[ServerKind, HelloResponse] = {}
-        self._wanted: set[ServerKind] = set()
-        """Servers whose rings are being opened again."""
-        self._sending = trio.Lock()
+        timeout_ms = run.options.server_timeout_ms
+        self._servers = Servers({}, self._credentials, timeout_ms / 1000 if timeout_ms else None)
+        self._table = ProcessTable(Uids(self._credentials.uid, self._credentials.uid, self._credentials.uid))
+        self._stopped = trio.Event()
         self._verdict: Verdict | None = None
         self._scope = trio.CancelScope()
+        self._tasks: trio.Nursery
+        self._rings: RingServer
+        self._workers: Workers
+        self._service: KernelService
+        self._spares: Spares
 
     async def main(self) -> Verdict:
         """Runs the guest to its end."""
@@ -80,7 +84,7 @@ class _Supervisor:
                     with self._scope:
                         await self._serve(services, arrivals)
                 finally:
-                    self._worker.send(signal.SIGKILL)
+                    self._workers.end()
                     # Only now: carriers that end still call the services.
                     services.cancel_scope.cancel()
         assert self._verdict is not None
@@ -91,69 +95,66 @@ class _Supervisor:
         if self._verdict is None:
             self._verdict = Verdict(status, message)
             # At once: a guest must not go on while its servers leave.
-            self._worker.send(signal.SIGKILL)
+            self._workers.kill_all()
             self._scope.cancel()
 
     async def _serve(self, services: trio.Nursery, arrivals: AsyncIterator[int]) -> None:
         async with AsyncExitStack() as ended, trio.open_nursery() as tasks:
-            tasks.start_soon(self._watch_worker)
+            self._make_kernel(tasks, ended)
             tasks.start_soon(self._watch_signals, arrivals)
+            tasks.start_soon(self._watch_stops)
             for server in self._run.servers.values():
                 tasks.start_soon(self._watch_server, server)
-            gateway = partial(self._gateway, services, tasks, ended)
+            gateway = partial(Gateway, self._clock, services=services, tasks=tasks, ended=ended)
+            link = Link(self._servers, self._run.worker.control, self._run.worker.doorbell)
             try:
                 async with trio.open_nursery() as connecting:
                     for placement in self._run.placements:
-                        connecting.start_soon(self._connect, placement, gateway)
+                        connecting.start_soon(self._connect, link, placement, gateway)
             except* (ConnectError, OSError) as group:
                 self._end(EXIT_FAILURE, _first_line(group))
-            await self._send(KernelMessage(start=self._start_guest()))
-            await self._hear_worker(tasks)
+            await link.send_ring(*kernel_ring(self._service, self._rings, FIRST_PID, link))
+            self._service.start(FIRST_PID)
+            await link.send(KernelMessage(start=self._start_guest()))
+            self._spares.first(link)
+            tasks.start_soon(self._spares.run)
 
-    # The worker.
+    def _make_kernel(self, tasks: trio.Nursery, ended: AsyncExitStack) -> None:
+        """What workers call this process for, and who keeps them."""
+        self._tasks = tasks
+        servers = {server.process.pid for server in self._run.servers.values()}
+        self._workers = Workers(tasks, servers, ended=self._worker_ended, forked=self._worker_forked)
+        self._service = KernelService(self._table, self._workers, self._note_stop)
+        self._rings = RingServer(self._service, self._clock)
+        ended.callback(self._rings.close)
+        tasks.start_soon(self._rings.run)
+        self._spares = Spares(tasks, self._servers, self._service, self._rings, self._broken)
+        self._workers.adopt(FIRST_PID, self._run.worker.process)
 
-    async def _watch_worker(self) -> None:
-        await trio.lowlevel.wait_readable(self._worker.pidfd)
-        status = self._worker.reap()
-        self._end(status if status >= 0 else 128 - status)
+    # The workers.
 
-    async def _hear_worker(self, tasks: trio.Nursery) -> None:
-        """Answers what the worker asks for, until it hangs up."""
-        while True:
-            await trio.lowlevel.wait_readable(self._control)
-            try:
-                message, _ = self._control.receive(WorkerMessage)
-            except BlockingIOError:
-                continue
-            except EOFError:
-                return  # it is about to end
-            except MalformedError as error:
-                self._end(EXIT_FAILURE, f"the worker broke the rules of its control socket: {error}")
-                return
-            kind = message.ring_wanted
-            if kind not in self._lines:
-                self._end(EXIT_FAILURE, f"the worker asked for server kind {kind}, which it does not have")
-                return
-            if kind not in self._wanted:
-                self._wanted.add(kind)
-                tasks.start_soon(self._reopen, kind)
+    def _worker_ended(self, pid: int, child: Child) -> None:
+        status = child.reap()
+        code, number = (CLD_EXITED, status) if status >= 0 else (CLD_KILLED, -status)
+        trouble = self._service.trouble(pid)
+        ended = self._service.worker_ended(pid, Ended(code, number, child.utime_us, child.stime_us))
+        self._spares.ended(pid)
+        if pid != FIRST_PID:
+            self._tasks.start_soon(self._workers.watch_strangers)
+        elif trouble:
+            self._end(EXIT_FAILURE, f"the worker broke the rules of its kernel ring: {trouble}")
+        else:
+            self._end(ended.status if ended.code == CLD_EXITED else 128 + ended.status)
 
-    async def _send(self, message: KernelMessage, opened: RingDescriptors | None = None) -> None:
-        """Sends to the worker, and lets go of what went with it. A worker that is gone hears nothing."""
-        try:
-            async with self._sending:
-                while True:
-                    descriptors = [] if opened is None else [opened.memfd, opened.control.fileno()]
-                    try:
-                        self._control.send(message, descriptors)
-                        return
-                    except BlockingIOError:
-                        await trio.lowlevel.wait_writable(self._control)
-        except ConnectionError:
-            return  # _watch_worker learns why
-        finally:
-            if opened is not None:
-                opened.close()
+    def _worker_forked(self, pid: int, child: int) -> None:
+        self._spares.forked(pid, child)
+
+    def _broken(self, pid: int, why: str) -> None:
+        """A worker broke the rules of its control socket."""
+        if pid == FIRST_PID:
+            self._end(EXIT_FAILURE, f"the worker broke the rules of its control socket: {why}")
+        else:
+            self._workers.kill(self._service.worker_of(pid))
 
     def _start_guest(self) -> StartGuest:
         options = self._run.options
@@ -177,14 +178,14 @@ class _Supervisor:
 
     # The servers.
 
-    async def _connect(self, placement: Placement, gateway: Callable[[], "Gateway"]) -> None:
-        """Opens the line, the session and the ring of one server. ConnectError; OSError."""
+    async def _connect(self, link: Link, placement: Placement, gateway: Callable[[], Gateway]) -> None:
+        """Opens the line to one server, and the first worker's session and ring. ConnectError; OSError."""
         kind = KINDS[placement.kind]
-        line = self._lines[kind] = await self._open_line(placement, gateway)
+        self._servers.lines[kind] = await self._open_line(placement, gateway)
         left_s = max(0.0, self._deadline - self._clock.monotonic_s())
-        await self._grant(kind, await line.open(self._hello(kind), left_s))
+        await link.send_ring(*await link.open(kind, left_s))
 
-    async def _open_line(self, placement: Placement, gateway: Callable[[], "Gateway"]) -> Line:
+    async def _open_line(self, placement: Placement, gateway: Callable[[], Gateway]) -> Line:
         run, kind, address = self._run, placement.kind, placement.address
         if placement.transport == "inproc":
             state = Path(run.options.state or f"{run.directory}/{kind}").absolute()
@@ -193,14 +194,8 @@ class _Supervisor:
             await self._ready(run.servers[kind])
             address = Address(path=run.servers[kind].path)
         if placement.transport == "ring":
-            return RingLine(address, run.worker.doorbell.fileno(), self._clock)
+            return RingLine(address, self._clock)
         return await gateway().link(address, self._deadline)
-
-    def _gateway(self, services: trio.Nursery, tasks: trio.Nursery, ended: AsyncExitStack) -> "Gateway":
-        from client_vm.gateway import Gateway  # which rings that lead straight to servers do not need
-
-        doorbell = self._run.worker.doorbell.fileno()
-        return Gateway(doorbell, self._clock, services=services, tasks=tasks, ended=ended)
 
     async def _ready(self, server: Server) -> None:
         """Waits until a server of the run's own says that it serves. ConnectError if it takes too long."""
@@ -223,48 +218,6 @@ class _Supervisor:
         else:
             self._end(EXIT_FAILURE, f"the {server.kind} server ended with status {status}")
 
-    def _hello(self, kind: ServerKind) -> HelloRequest:
-        return HelloRequest(
-            protocol_min=PROTOCOL_MIN,
-            protocol_max=PROTOCOL_MAX,
-            kind=kind,
-            credentials=self._credentials,
-        )
-
-    async def _grant(self, kind: ServerKind, opened: RingDescriptors, is_new: bool = False) -> None:
-        response = self._sessions[kind] = opened.response
-        grant = RingGrant(
-            kind=kind,
-            session=response.session,
-            boot_epoch=response.boot_epoch,
-            opcodes=response.opcodes,
-            limits=response.limits,
-            session_is_new=is_new,
-        )
-        await self._send(KernelMessage(ring=grant), opened)
-
-    async def _reopen(self, kind: ServerKind) -> None:
-        """Gives the worker a ring to the session it has, once there is a server again; or says why not."""
-        timeout_ms = self._run.options.server_timeout_ms
-        timeout_s = timeout_ms / 1000 if timeout_ms else None
-        line, known = self._lines[kind], self._sessions[kind]
-        request = self._hello(kind)
-        request.resume_session, request.resume_secret = known.session, known.secret
-        is_new = False
-        try:
-            try:
-                opened = await line.open(request, timeout_s)
-            except ConnectError as error:
-                if error.refusal != REFUSAL_STALE_SESSION or kind not in SURVIVES_ITS_SESSION:
-                    raise
-                is_new = True
-                opened = await line.open(self._hello(kind), timeout_s)
-        except ConnectError as error:
-            await self._send(KernelMessage(ring=RingGrant(kind=kind, error=str(error))))
-        else:
-            await self._grant(kind, opened, is_new)
-        self._wanted.discard(kind)
-
     # The outside.
 
     async def _watch_signals(self, arrivals: AsyncIterator[int]) -> None:
@@ -274,16 +227,41 @@ class _Supervisor:
             self._act(number)
 
     def _act(self, number: int) -> None:
-        if number == signal.SIGTSTP:
-            self._stop()
-        else:
+        """A signal from outside: the guest's affair as soon as it can take signals."""
+        if self._service.takes_signals(FIRST_PID):
+            if number in TERMINALS:
+                self._service.tell(self._table.post_group(self._table.foreground, Signal(number, SI_KERNEL)))
+            else:
+                self._service.tell(self._table.post(FIRST_PID, Signal(number, SI_USER)))
+        elif number == signal.SIGTSTP:
+            self._stop((FIRST_PID,))
+        elif number != signal.SIGWINCH:
             self._end(128 + number)
 
-    def _stop(self) -> None:
-        """Ctrl-Z: the worker ignores it, and stops and goes on with us."""
-        self._worker.send(signal.SIGSTOP)
+    def _note_stop(self) -> None:
+        self._stopped.set()
+
+    async def _watch_stops(self) -> None:
+        """Stops with the guest, when the group that farcall's caller would have started is stopped.
+
+        A shell among the guests that stops its jobs is another matter: its own group goes on.
+        """
+        table = self._table
+        while True:
+            await self._stopped.wait()
+            self._stopped = trio.Event()
+            group = table.get(FIRST_PID).group
+            if group == table.foreground and table.is_stopped(group):
+                self._stop([process.pid for process in table.members(group)])
+                self._service.tell(table.post_group(group, Signal(signal.SIGCONT, SI_KERNEL)))
+
+    def _stop(self, pids: Collection[int]) -> None:
+        """Ctrl-Z: our caller sees us stopped, and these workers too; until somebody continues us."""
+        for pid in pids:
+            self._workers.send(pid, signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
-        self._worker.send(signal.SIGCONT)
+        for pid in pids:
+            self._workers.send(pid, signal.SIGCONT)
 
 
 def _first_line(group: BaseExceptionGroup[BaseException]) -> str:

@@ -43,8 +43,12 @@ READY_NAME: Final = b"farcall-guest"
 """The process's name once start-up is over: from here on it only uses what it has."""
 
 
-def main(control: socket.socket, doorbell: socket.socket, parent: int) -> NoReturn:
-    """Runs the guest that the kernel process sends, and ends as the guest ends. Never returns."""
+def main(control: socket.socket, doorbell: socket.socket, parent: int, *, offsets: int) -> NoReturn:
+    """Runs the guest that the kernel process sends, and ends as the guest ends. Never returns.
+
+    `offsets`: the memfd of the offsets that workers share (launch.make_offsets).
+    """
+    del offsets  # stays open for the workers that fork from this one
     status = EXIT_FAILURE
     try:
         _settle(parent)

@@ -1,0 +1,421 @@
+"""The kernel process as its workers see it: the endpoint of their kernel rings (farcall/v1/kernel.proto).
+
+A ring's session is the guest pid it was made for. What a worker says is checked; what it breaks ends it alone.
+The host's processes are somebody else's business (Workers): this module does no I/O.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeAlias
+
+from google.protobuf.message import Message
+
+from client_vm.abi import common
+from client_vm.errors import Errno
+from client_vm.futex_broker import FutexBroker, Wake
+from client_vm.mailbox import RT_SIGNAL_MIN, Mailbox
+from client_vm.process_table import (
+    CLD_EXITED,
+    CLD_KILLED,
+    SI_TKILL,
+    SIGNAL_MAX,
+    Delivery,
+    Ended,
+    Process,
+    ProcessTable,
+    Signal,
+)
+from farcall.v1 import kernel_pb2 as pb
+from farcall.v1.session_pb2 import (
+    REFUSAL_MALFORMED,
+    REFUSAL_STALE_SESSION,
+    REFUSAL_UNSUPPORTED,
+    HelloRequest,
+    HelloResponse,
+    Outcome,
+)
+from ipc.endpoint import Peer
+from ipc.message import PACKED, Call, MalformedError, Reply, decode_request
+from ipc.operations import BY_NAME, BY_REQUEST
+
+NAME_BYTES_MAX: Final = 16
+"""Of a process's name (comm)."""
+TEXT_BYTES_MAX: Final = 4096
+"""Of its command line and its executable's path."""
+LISTED_MAX: Final = 256
+"""Processes in one answer."""
+_ABANDON: Final = BY_NAME["Abandon"].opcode
+_AWAIT_EVENTS: Final = BY_NAME["AwaitEvents"].opcode
+_ALL_BITS: Final = (1 << 32) - 1
+
+Complete: TypeAlias = Callable[[Reply], None]
+
+
+class Workers(Protocol):
+    """The host's processes, by the guest pid that they run."""
+
+    def born(self, pid: int, host_pid: int) -> None:
+        """A worker has forked. Errno (ECHILD) unless the new process is a child of ours, and not known."""
+        ...
+
+    def interrupt(self, pid: int) -> None:
+        """Has a guest that computes look at its events: SIGURG."""
+        ...
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL; its end is told later."""
+        ...
+
+    def forked(self, pid: int, child: int) -> None:
+        """This worker has used the spare of that pid."""
+        ...
+
+
+@dataclass(slots=True)
+class _Client:
+    """One kernel ring, and the process behind it: a spare's, until Forked names it."""
+
+    pid: int
+    owner: int
+    """Whose spare it is: the guest pid of a worker; 0: of nobody yet."""
+    born: bool = False
+    worker: int = 0
+    """The guest pid whose host process it lives in: another's between vfork and exec."""
+    mailbox: Mailbox = field(default_factory=Mailbox)
+    held: list[tuple[Call, Complete]] = field(default_factory=list)
+    """Calls that came before it was born: the child was faster than its parent."""
+    ended: Ended | None = None
+    """As it said itself."""
+    trouble: str = ""
+    """The rule it broke."""
+
+
+class KernelService:
+    """Implements ipc.endpoint.Endpoint."""
+
+    def __init__(self, table: ProcessTable, workers: Workers, stopped: Callable[[], None]) -> None:
+        """`stopped` is called whenever a process has stopped."""
+        self._table = table
+        self._workers = workers
+        self._stopped = stopped
+        self._futexes = FutexBroker()
+        self._clients: dict[int, _Client] = {}
+        handlers: dict[type[Message], Callable[[_Client, Any], Message]] = {
+            pb.ForkedRequest: self._forked,
+            pb.ExitRequest: self._exit,
+            pb.WaitRequest: self._wait,
+            pb.KillRequest: self._kill,
+            pb.SetGroupRequest: self._set_group,
+            pb.SetSessionRequest: self._set_session,
+            pb.GetIdsRequest: self._get_ids,
+            pb.GetForegroundRequest: self._get_foreground,
+            pb.SetForegroundRequest: self._set_foreground,
+            pb.ReportStopRequest: self._report_stop,
+            pb.SetReapingRequest: self._set_reaping,
+            pb.DescribeRequest: self._describe,
+            pb.ListProcessesRequest: self._list_processes,
+            pb.FutexRegisterRequest: self._futex_register,
+            pb.FutexWakeRequest: self._futex_wake,
+        }
+        self._handlers = {BY_REQUEST[request].opcode: handler for request, handler in handlers.items()}
+        self.opcodes: Final = [_ABANDON, _AWAIT_EVENTS, *self._handlers]
+        """What it offers."""
+
+    # Rings come and go.
+
+    def adopt(self, pid: int) -> None:
+        """A ring is being made for this pid: a spare's, until `start` or Forked."""
+        self._clients[pid] = _Client(pid, owner=0)
+
+    def start(self, pid: int) -> None:
+        """This one's process is in the table already, and has a host process: the first."""
+        client = self._clients[pid]
+        client.born, client.worker = True, pid
+
+    def give(self, pid: int, owner: int) -> None:
+        """The spare of this pid goes to a worker, which may fork into it."""
+        self._clients[pid].owner = owner
+
+    def hello(self, request: HelloRequest, peer: Peer) -> HelloResponse:
+        """Refuses: these rings are adopted, nobody greets them."""
+        del request, peer
+        return HelloResponse(outcome=Outcome(refusal=REFUSAL_UNSUPPORTED))
+
+    def closed(self, session: int, peer: Peer) -> None:
+        """Whose ring ends, ends."""
+        del peer
+        client = self._clients.get(session)
+        if client is None or not client.born:
+            return  # a spare's: its parent may still say that it was born
+        if client.worker == client.pid:
+            self._workers.kill(client.pid)  # in vain if that is why the ring ended
+        else:
+            self._end(client, Ended(CLD_KILLED, common.SIGKILL))
+
+    def worker_ended(self, pid: int, ended: Ended) -> Ended:
+        """A host process is gone and reaped: with it whoever lived in it.
+
+        How its guest process ended: as it said itself, or as the host says.
+        """
+        ended = self._clients[pid].ended or ended
+        for client in list(self._clients.values()):
+            if client.born and client.worker == pid:
+                self._end(client, ended if client.pid == pid else Ended(CLD_KILLED, common.SIGKILL))
+        return ended
+
+    def spares_of(self, pid: int) -> list[int]:
+        """The spares of this worker that nobody has said to live."""
+        return [client.pid for client in self._clients.values() if client.owner == pid and not client.born]
+
+    def forget(self, pid: int) -> None:
+        """A spare that nobody will use; calls of its ring are refused from now on."""
+        self._clients.pop(pid, None)
+
+    def worker_of(self, pid: int) -> int:
+        """The guest pid of the worker that has this process's or this spare's ring; 0: none."""
+        client = self._clients.get(pid)
+        if client is None:
+            return 0
+        return client.worker if client.born else client.owner
+
+    def trouble(self, pid: int) -> str:
+        """The rule of its ring that this living process has broken; empty: none."""
+        client = self._clients.get(pid)
+        return client.trouble if client else ""
+
+    # Signals from outside the guest.
+
+    def takes_signals(self, pid: int) -> bool:
+        """Whether the process's worker has ever asked for its events."""
+        client = self._clients.get(pid)
+        return client is not None and client.mailbox.asked
+
+    def tell(self, told: Iterable[Delivery]) -> None:
+        """Delivers what the table says."""
+        for pid in dict.fromkeys([each.pid for each in told if self._put(each)]):
+            self._answer(self._clients[pid])
+
+    def _put(self, delivery: Delivery) -> bool:
+        client = self._clients.get(delivery.pid)
+        if client is None:
+            return False
+        if delivery.signal is None:
+            client.mailbox.put_children_changed()
+        elif delivery.signal.signal == common.SIGKILL and client.worker == client.pid:
+            self._workers.kill(client.pid)
+            return False
+        else:
+            client.mailbox.put_signal(delivery.signal)
+        return True
+
+    def _wake(self, wakes: Iterable[Wake], bitset: int) -> None:
+        for wake in wakes:
+            client = self._clients[wake.pid]
+            client.mailbox.put_wake(wake, bitset)
+            self._answer(client)
+
+    def _answer(self, client: _Client) -> None:
+        if client.mailbox.answer():
+            self._workers.interrupt(client.worker)
+
+    # Calls.
+
+    def submit(self, call: Call, peer: Peer, complete: Complete, into: memoryview | None = None) -> None:
+        """As Endpoint."""
+        del peer, into  # a pair of sockets of our own; no operation has data
+        client = self._clients.get(call.session)
+        if client is None:
+            complete(Reply(refusal=REFUSAL_STALE_SESSION))
+        elif not client.born:
+            client.held.append((call, complete))  # no more than a ring has entries
+        else:
+            self._execute(client, call, complete)
+
+    def _execute(self, client: _Client, call: Call, complete: Complete) -> None:
+        try:
+            reply = self._reply(client, call, complete)
+        except Errno as error:
+            reply = Reply(errno=error.errno)
+        except MalformedError as error:
+            client.trouble = str(error)
+            raise
+        if reply is not None:
+            complete(reply)
+
+    def _reply(self, client: _Client, call: Call, complete: Complete) -> Reply | None:
+        """None: later. Errno; MalformedError."""
+        if call.opcode == _ABANDON:
+            return Reply(result=client.mailbox.drop(PACKED.unpack(call.body)[0]))
+        if call.opcode == _AWAIT_EVENTS:
+            request: Any = decode_request(call)
+            if client.mailbox.ask(call.slot, request.after, complete):
+                self._workers.interrupt(client.worker)
+            return None
+        handler = self._handlers.get(call.opcode)
+        if handler is None:
+            return Reply(refusal=REFUSAL_UNSUPPORTED)
+        return Reply(body=handler(client, decode_request(call)).SerializeToString())
+
+    # Birth and death.
+
+    def _forked(self, client: _Client, request: pb.ForkedRequest) -> pb.ForkedResponse:
+        child = self._clients.get(request.pid)
+        if child is None or child.owner != client.worker or (child.born and child.worker != client.worker):
+            raise Errno(common.EINVAL)
+        if child.born and not request.host_pid:
+            raise Errno(common.EINVAL)
+        if request.exit_signal > SIGNAL_MAX:
+            raise Errno(common.EINVAL)
+        if request.host_pid:
+            self._workers.born(request.pid, request.host_pid)
+        child.worker = request.pid if request.host_pid else client.worker
+        if not child.born:
+            child.born = True
+            self._table.fork(client.pid, request.pid, request.exit_signal)
+            self._workers.forked(client.worker, child.pid)
+            self._catch_up(child)
+        return pb.ForkedResponse()
+
+    def _catch_up(self, child: _Client) -> None:
+        """Executes what a child has asked for before it was known."""
+        held, child.held = child.held, []
+        for call, complete in held:
+            try:
+                self._execute(child, call, complete)
+            except MalformedError:
+                complete(Reply(refusal=REFUSAL_MALFORMED))
+                self._workers.kill(child.worker)
+                return
+
+    def _exit(self, client: _Client, request: pb.ExitRequest) -> pb.ExitResponse:
+        if request.status > 255 or request.signal > SIGNAL_MAX:
+            raise Errno(common.EINVAL)
+        code, status = (CLD_KILLED, request.signal) if request.signal else (CLD_EXITED, request.status)
+        client.ended = Ended(code, status, request.utime_us, request.stime_us)
+        if client.worker != client.pid:
+            self._end(client, client.ended)
+        return pb.ExitResponse()
+
+    def _end(self, client: _Client, ended: Ended) -> None:
+        del self._clients[client.pid]
+        self._wake(self._futexes.forget(client.pid), _ALL_BITS)
+        self.tell(self._table.exit(client.pid, client.ended or ended))
+
+    def _wait(self, client: _Client, request: pb.WaitRequest) -> pb.WaitResponse:
+        news = self._table.wait(client.pid, request.id_type, request.id, request.options)
+        if news is None:
+            return pb.WaitResponse()
+        return pb.WaitResponse(
+            pid=news.pid,
+            code=news.code,
+            status=news.status,
+            uid=news.uid,
+            utime_us=news.utime_us,
+            stime_us=news.stime_us,
+        )
+
+    # Signals, groups, sessions.
+
+    def _kill(self, client: _Client, request: pb.KillRequest) -> pb.KillResponse:
+        target = request.pid
+        if request.thread:
+            if target < 0:
+                raise Errno(common.EINVAL)
+            target = target or request.thread
+        is_kernels = request.code > 0 or (request.code == SI_TKILL and not request.thread)
+        if is_kernels and target != client.pid:
+            raise Errno(common.EPERM)  # rt_sigqueueinfo(2)
+        sent = Signal(request.signal, request.code, value=request.value, thread=request.thread)
+        there = self._clients.get(target)
+        if there is not None and sent.signal >= RT_SIGNAL_MIN and there.mailbox.full:
+            raise Errno(common.EAGAIN)
+        self.tell(self._table.kill(client.pid, target, sent))
+        return pb.KillResponse()
+
+    def _set_group(self, client: _Client, request: pb.SetGroupRequest) -> pb.SetGroupResponse:
+        self._table.set_group(client.pid, request.pid, request.group)
+        return pb.SetGroupResponse()
+
+    def _set_session(self, client: _Client, request: pb.SetSessionRequest) -> pb.SetSessionResponse:
+        del request
+        self._table.set_session(client.pid)
+        return pb.SetSessionResponse()
+
+    def _get_ids(self, client: _Client, request: pb.GetIdsRequest) -> pb.GetIdsResponse:
+        process = self._table.get(request.pid or client.pid)
+        return pb.GetIdsResponse(
+            pid=process.pid, parent=process.parent, group=process.group, session=process.session
+        )
+
+    def _get_foreground(self, client: _Client, request: pb.GetForegroundRequest) -> pb.GetForegroundResponse:
+        del request
+        return pb.GetForegroundResponse(group=self._table.get_foreground(client.pid))
+
+    def _set_foreground(self, client: _Client, request: pb.SetForegroundRequest) -> pb.SetForegroundResponse:
+        self._table.set_foreground(client.pid, request.group)
+        return pb.SetForegroundResponse()
+
+    def _report_stop(self, client: _Client, request: pb.ReportStopRequest) -> pb.ReportStopResponse:
+        if request.signal:
+            self.tell(self._table.stop(client.pid, request.signal))
+            self._stopped()
+        else:
+            self.tell(self._table.go_on(client.pid))
+        return pb.ReportStopResponse()
+
+    def _set_reaping(self, client: _Client, request: pb.SetReapingRequest) -> pb.SetReapingResponse:
+        process = self._table.get(client.pid)
+        process.no_zombies, process.no_stops = request.no_zombies, request.no_stops
+        process.subreaper = request.subreaper
+        return pb.SetReapingResponse()
+
+    # What /proc shows.
+
+    def _describe(self, client: _Client, request: pb.DescribeRequest) -> pb.DescribeResponse:
+        if (
+            len(request.name) > NAME_BYTES_MAX
+            or len(request.command_line) > TEXT_BYTES_MAX
+            or len(request.executable) > TEXT_BYTES_MAX
+        ):
+            raise Errno(common.EINVAL)
+        process = self._table.get(client.pid)
+        process.name, process.command_line = request.name, request.command_line
+        process.executable = request.executable
+        if request.executed:
+            process.executed = True
+            self._wake(self._futexes.forget(client.pid), _ALL_BITS)
+        return pb.DescribeResponse()
+
+    def _list_processes(self, client: _Client, request: pb.ListProcessesRequest) -> pb.ListProcessesResponse:
+        del client
+        if request.pid:
+            return pb.ListProcessesResponse(entries=[_entry(self._table.get(request.pid), in_full=True)])
+        later = sorted((each for each in self._table if each.pid > request.after), key=lambda each: each.pid)
+        return pb.ListProcessesResponse(entries=[_entry(each, in_full=False) for each in later[:LISTED_MAX]])
+
+    # Futexes between processes.
+
+    def _futex_register(self, client: _Client, request: pb.FutexRegisterRequest) -> pb.FutexRegisterResponse:
+        self._futexes.register(client.pid, (request.word.segment, request.word.offset), request.count)
+        return pb.FutexRegisterResponse()
+
+    def _futex_wake(self, client: _Client, request: pb.FutexWakeRequest) -> pb.FutexWakeResponse:
+        word = (request.wake.word.segment, request.wake.word.offset)
+        wakes = self._futexes.wake(client.pid, word, request.wake.count)
+        self._wake(wakes, request.wake.bitset)
+        return pb.FutexWakeResponse(woken=sum(wake.count for wake in wakes))
+
+
+def _entry(process: Process, *, in_full: bool) -> pb.ProcessEntry:
+    entry = pb.ProcessEntry(
+        pid=process.pid,
+        parent=process.parent,
+        group=process.group,
+        session=process.session,
+        state=ord(process.state.value),
+        uid=process.uids.effective,
+        name=process.name,
+    )
+    if in_full:
+        entry.command_line, entry.executable = process.command_line, process.executable
+    return entry

@@ -1,0 +1,169 @@
+"""The kernel process's side of one worker: its control socket, its doorbell, its sessions at the servers."""
+
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from client_vm.control import ControlSocket
+from client_vm.lines import Line
+from farcall.v1.kernel_pb2 import KernelMessage, RingGrant, WorkerMessage
+from farcall.v1.session_pb2 import (
+    REFUSAL_STALE_SESSION,
+    SERVER_KIND_MEMORY,
+    Credentials,
+    HelloRequest,
+    HelloResponse,
+    ServerKind,
+)
+from ipc.greeting import ConnectError
+from ipc.limits import PROTOCOL_MAX, PROTOCOL_MIN
+from ipc.message import MalformedError
+from ipc.ring_client import RingDescriptors
+
+SURVIVES_ITS_SESSION: Final = (SERVER_KIND_MEMORY,)
+"""Servers whose sessions end with them, and what the worker held can be asked for anew (EXACTLY-ONCE)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What the sessions of a run have in common."""
+
+    lines: dict[ServerKind, Line]
+    credentials: Credentials
+    timeout_s: float | None
+    """How long a server that died may be away; None: for ever."""
+
+
+class Link:
+    """Of one worker, or of the spare for one."""
+
+    def __init__(self, servers: Servers, control: socket.socket, bell: socket.socket) -> None:
+        """Takes over both. `bell`: the end that rings; servers get copies, and this one is kept open, or the
+        worker would take its servers for dead."""
+        self._servers = servers
+        self._control = ControlSocket(control)
+        self._bell = bell
+        self._sessions: dict[ServerKind, HelloResponse] = {}
+        self._wanted: set[ServerKind] = set()
+        """Servers whose rings are being opened again."""
+        self._sending = trio.Lock()
+        self._closed = False
+        self._scope = trio.CancelScope()
+
+    @property
+    def bell(self) -> int:
+        """The doorbell's descriptor."""
+        return self._bell.fileno()
+
+    async def open(self, kind: ServerKind, timeout_s: float | None) -> tuple[RingGrant, RingDescriptors]:
+        """A new session and its ring. ConnectError; OSError."""
+        opened = await self._servers.lines[kind].open(self._hello(kind), self.bell, timeout_s)
+        return self._grant(kind, opened), opened
+
+    async def send(self, message: KernelMessage, descriptors: Iterable[int] = ()) -> None:
+        """Sends to the worker. One that is gone hears nothing: whoever reaps it learns why."""
+        numbers = list(descriptors)
+        try:
+            async with self._sending:
+                while not self._closed:
+                    try:
+                        self._control.send(message, numbers)
+                        return
+                    except BlockingIOError:
+                        await trio.lowlevel.wait_writable(self._control)
+        except (ConnectionError, trio.ClosedResourceError):
+            return
+
+    async def send_ring(self, grant: RingGrant, opened: RingDescriptors) -> None:
+        """Hands a ring over, and lets go of it."""
+        try:
+            await self.send(KernelMessage(ring=grant), [opened.memfd, opened.control.fileno()])
+        finally:
+            opened.close()
+
+    async def hear(self, spares_wanted: Callable[[int], None]) -> None:
+        """Answers what the worker asks for, until it hangs up or `end`; then everything is closed.
+
+        MalformedError: it broke the rules of its control socket.
+        """
+        try:
+            with self._scope:
+                async with trio.open_nursery() as tasks:
+                    await self._listen(tasks, spares_wanted)
+                    tasks.cancel_scope.cancel()
+        finally:
+            self.close()
+
+    def end(self) -> None:
+        """Hangs up."""
+        self._scope.cancel()
+
+    def close(self) -> None:
+        """Closes both sockets. Who is sending learns nothing: nobody is there to hear it."""
+        if not self._closed:
+            self._closed = True
+            trio.lowlevel.notify_closing(self._control)
+            self._control.close()
+            self._bell.close()
+
+    async def _listen(self, tasks: trio.Nursery, spares_wanted: Callable[[int], None]) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._control)
+            try:
+                message, _ = self._control.receive(WorkerMessage)
+            except BlockingIOError:
+                continue
+            except EOFError:
+                return  # it is about to end
+            if message.WhichOneof("body") == "spares_wanted":
+                spares_wanted(message.spares_wanted)
+                continue
+            kind = message.ring_wanted
+            if kind not in self._sessions:
+                raise MalformedError(f"server kind {kind}, which it does not have")
+            if kind not in self._wanted:
+                self._wanted.add(kind)
+                tasks.start_soon(self._reopen, kind)
+
+    async def _reopen(self, kind: ServerKind) -> None:
+        """Gives the worker a ring to the session it has, once there is a server again; or says why not."""
+        line, timeout_s, known = self._servers.lines[kind], self._servers.timeout_s, self._sessions[kind]
+        request = self._hello(kind)
+        request.resume_session, request.resume_secret = known.session, known.secret
+        is_new = False
+        try:
+            try:
+                opened = await line.open(request, self.bell, timeout_s)
+            except ConnectError as error:
+                if error.refusal != REFUSAL_STALE_SESSION or kind not in SURVIVES_ITS_SESSION:
+                    raise
+                is_new = True
+                opened = await line.open(self._hello(kind), self.bell, timeout_s)
+        except ConnectError as error:
+            await self.send(KernelMessage(ring=RingGrant(kind=kind, error=str(error))))
+        else:
+            await self.send_ring(self._grant(kind, opened, is_new), opened)
+        self._wanted.discard(kind)
+
+    def _hello(self, kind: ServerKind) -> HelloRequest:
+        return HelloRequest(
+            protocol_min=PROTOCOL_MIN,
+            protocol_max=PROTOCOL_MAX,
+            kind=kind,
+            credentials=self._servers.credentials,
+        )
+
+    def _grant(self, kind: ServerKind, opened: RingDescriptors, is_new: bool = False) -> RingGrant:
+        response = self._sessions[kind] = opened.response
+        return RingGrant(
+            kind=kind,
+            session=response.session,
+            boot_epoch=response.boot_epoch,
+            opcodes=response.opcodes,
+            limits=response.limits,
+            session_is_new=is_new,
+            secret=response.secret,
+        )

@@ -1,0 +1,121 @@
+"""The host processes of guests: children of the kernel process, each watched and reaped, known or not.
+
+A worker that forks makes its child a child of ours (CLONE_PARENT), then says so. One that dies in between leaves
+a process that nobody speaks for: its rings are closed, and if it does not end by itself it is killed.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from client_vm.abi import common
+from client_vm.errors import Errno
+from client_vm.launch import Child
+from client_vm.process_table import PID_MAX
+
+STRANGER_S: Final = 5.0
+"""How long a child of ours may live without anybody having told of it, once a worker has died that might have."""
+
+
+class Workers:
+    """Implements client_vm.kernel_service.Workers."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        others: set[int],
+        *,
+        ended: Callable[[int, Child], None],
+        forked: Callable[[int, int], None],
+    ) -> None:
+        """Tasks run in `nursery`. `others`: host pids of children that run no guest, as do all that there are
+        now. `ended` gets the guest pid and the reaped process; `forked` the guest pids of a worker and of the
+        spare it has used."""
+        self._nursery = nursery
+        self._ended = ended
+        self._children: dict[int, Child] = {}
+        self._others = others
+        self._others = others | self._strangers()
+        self.forked = forked
+
+    def adopt(self, pid: int, child: Child) -> None:
+        """Watches this process, which runs the guest process `pid`."""
+        self._children[pid] = child
+        self._others.discard(child.pid)
+        self._nursery.start_soon(self._reap, pid, child)
+
+    def born(self, pid: int, host_pid: int) -> None:
+        """As the protocol. EINVAL: the guest process has a host process already."""
+        if pid in self._children:
+            raise Errno(common.EINVAL)
+        if not 0 < host_pid <= PID_MAX or host_pid in self._known():
+            raise Errno(common.ECHILD)
+        try:
+            os.waitid(os.P_PID, host_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            raise Errno(common.ECHILD) from None
+        self.adopt(pid, Child(host_pid))
+
+    def send(self, pid: int, number: int) -> None:
+        """A host signal, to a worker that may have ended."""
+        child = self._children.get(pid)
+        if child is not None:
+            with suppress(ProcessLookupError):  # a zombie that is not reaped yet
+                child.send(number)
+
+    def interrupt(self, pid: int) -> None:
+        """As the protocol."""
+        self.send(pid, signal.SIGURG)
+
+    def kill(self, pid: int) -> None:
+        """As the protocol."""
+        self.send(pid, signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """At once; they are reaped by `end`."""
+        for pid in self._children:
+            self.kill(pid)
+
+    def end(self) -> None:
+        """Kills and reaps them all, strangers too."""
+        self.kill_all()
+        for child in self._children.values():
+            child.kill()
+        self._children.clear()
+        # Every worker is dead: nobody makes new ones but these.
+        while strangers := self._strangers():
+            self._end_strangers(strangers)
+
+    async def watch_strangers(self) -> None:
+        """After a worker's death: ends the processes that it may have made and not told of."""
+        suspects = self._strangers()
+        if suspects:
+            await trio.sleep(STRANGER_S)
+            self._end_strangers(suspects & self._strangers())
+
+    async def _reap(self, pid: int, child: Child) -> None:
+        await trio.lowlevel.wait_readable(child.pidfd)
+        child.reap()
+        child.close()
+        del self._children[pid]
+        self._ended(pid, child)
+
+    def _known(self) -> set[int]:
+        return self._others | {child.pid for child in self._children.values()}
+
+    def _strangers(self) -> set[int]:
+        """Host pids of children nobody has told of; none if this host does not list children (proc(5))."""
+        found: set[int] = set()
+        for thread in os.listdir("/proc/self/task"):
+            with suppress(OSError), open(f"/proc/self/task/{thread}/children", "rb") as file:
+                found |= {int(word) for word in file.read().split()}
+        return found - self._known()
+
+    @staticmethod
+    def _end_strangers(strangers: set[int]) -> None:
+        for host_pid in strangers:
+            Child(host_pid).kill()
