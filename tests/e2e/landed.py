@@ -1,4 +1,11 @@
-"""What already runs as a guest; the rest runs natively only, until the part it needs is there."""
+"""What already runs as a guest; the rest runs natively only, until the part it needs is there.
+
+FARCALL_ALL=1 runs everything all the same, to see what may be named here.
+"""
+
+import os
+
+ALL = os.environ.get("FARCALL_ALL") == "1"
 
 DYNAMIC: set[tuple[str, str]] = set()
 """(architecture, name) of test_dynamic.py's lines."""
@@ -6,3 +13,7 @@ GUESTS: set[tuple[str, str]] = set()
 """(architecture, name) of tests/guests/cases.py's PROCESSES."""
 LANGUAGES: set[tuple[str, str]] = set()
 """(architecture, name) of tests/guests/build_languages.py's PROGRAMS."""
+
+
+def landed(names: set[tuple[str, str]], arch: str, name: str) -> bool:
+    return ALL or (arch, name) in names

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import harness
-from tests.e2e.landed import LANGUAGES
+from tests.e2e.landed import LANGUAGES, landed
 from tests.guests.build import TRIPLES
 from tests.guests.build_languages import FETCH_S, PROGRAMS, build_language
 from tests.guests.cases import ENVIRONMENT
@@ -20,7 +20,7 @@ RUNS = [
     for arch in TRIPLES
     for deployment in ("ring", "grpc-unix")
     for name in PROGRAMS
-    if (arch, name) in LANGUAGES
+    if landed(LANGUAGES, arch, name)
 ]
 
 

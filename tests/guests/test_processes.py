@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e import harness
 from tests.e2e.harness import DEPLOYMENTS, Guest
-from tests.e2e.landed import GUESTS
+from tests.e2e.landed import GUESTS, landed
 from tests.guests.build import TRIPLES, build
 from tests.guests.cases import ENVIRONMENT, PROCESSES, RACES, Case
 from tests.guests.test_native import FIRST_BUILD_S
@@ -28,7 +28,7 @@ RUNS = [
     for arch in TRIPLES
     for deployment in DEPLOYMENTS
     for case in PROCESSES
-    if (arch, case.name) in GUESTS
+    if landed(GUESTS, arch, case.name)
     and (deployment == "ring" or case.name in CORE or (deployment == "grpc-unix" and case.name not in RACES))
 ]
 
