@@ -145,9 +145,11 @@ class KernelService:
         """Whose ring ends, ends."""
         del peer
         client = self._clients.get(session)
-        if client is None or not client.born:
-            return  # a spare's: its parent may still say that it was born
-        if client.worker == client.pid:
+        if client is None:
+            return
+        if not client.born:
+            client.trouble = "its ring ended"  # of a spare; its parent may still say that it was born
+        elif client.worker == client.pid:
             self._workers.kill(client.pid)  # in vain if that is why the ring ended
         else:
             self._end(client, Ended(CLD_KILLED, common.SIGKILL))
@@ -171,12 +173,14 @@ class KernelService:
         """A spare that nobody will use; calls of its ring are refused from now on."""
         self._clients.pop(pid, None)
 
-    def worker_of(self, pid: int) -> int:
-        """The guest pid of the worker that has this process's or this spare's ring; 0: none."""
+    def condemn(self, pid: int, why: str) -> None:
+        """The worker of this process has broken a rule elsewhere: it ends. A child that nobody has told of yet
+        ends when that is made up for."""
         client = self._clients.get(pid)
-        if client is None:
-            return 0
-        return client.worker if client.born else client.owner
+        if client is not None:
+            client.trouble = why
+            if client.born:
+                self._workers.kill(client.worker)
 
     def trouble(self, pid: int) -> str:
         """The rule of its ring that this living process has broken; empty: none."""
@@ -273,6 +277,8 @@ class KernelService:
             child.born = True
             self._table.fork(client.pid, request.pid, request.exit_signal)
             self._workers.forked(client.worker, child.pid)
+            if child.trouble:
+                self._workers.kill(child.worker)
             self._catch_up(child)
         return pb.ForkedResponse()
 

@@ -1,8 +1,8 @@
 """Spares: all that the next child of a worker needs, made before it is wanted (farcall/v1/kernel.proto).
 
-A few are ready and belong to nobody. The first worker keeps two from its start; another gets as many when it
-asks, when it has forked, or when it has lived for a while: most children execute a program and end, and a spare
-that is thrown away costs as much as one that is used.
+Once a guest has forked, a few are ready that belong to nobody. The first worker keeps two from its start; another
+gets as many when it asks, when it has forked, or when it has lived for a while: most children execute a program
+and end, and a spare that is thrown away costs as much as one that is used.
 """
 
 import itertools
@@ -31,7 +31,7 @@ from ipc.ring_server import RingServer
 KEPT: Final = 2
 """Spares that a worker which forks has at hand."""
 READY: Final = 2
-"""Spares that belong to nobody yet."""
+"""Spares that belong to nobody yet, once some guest has forked."""
 ASKED_MAX: Final = 16
 """Spares that one worker may have at a time, however often it asks."""
 SETTLED_S: Final = 0.05
@@ -75,6 +75,7 @@ class Spares:
         self._ready: deque[_Spare] = deque()
         self._demand: deque[int] = deque()
         """Guest pids whose workers are to get one more, each."""
+        self._used = False
         self._wanted = trio.Event()
 
     async def run(self) -> None:
@@ -83,7 +84,7 @@ class Spares:
             while True:
                 while self._demand and self._ready:
                     self._nursery.start_soon(self._hand_out, self._demand.popleft(), self._ready.popleft())
-                if len(self._ready) < READY:
+                if self._demand or (self._used and len(self._ready) < READY):
                     self._ready.append(await self._make_one())
                     continue
                 self._wanted = trio.Event()
@@ -101,6 +102,7 @@ class Spares:
 
     def forked(self, pid: int, child: int) -> None:
         """The worker of process `pid` has used the spare `child`, which now lives."""
+        self._used = True
         if pid in self._held:
             self._held[pid] = max(0, self._held[pid] - 1)
             self._top_up(pid)

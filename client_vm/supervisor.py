@@ -154,7 +154,7 @@ class _Supervisor:
         if pid == FIRST_PID:
             self._end(EXIT_FAILURE, f"the worker broke the rules of its control socket: {why}")
         else:
-            self._workers.kill(self._service.worker_of(pid))
+            self._service.condemn(pid, why)
 
     def _start_guest(self) -> StartGuest:
         options = self._run.options

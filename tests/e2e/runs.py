@@ -89,8 +89,12 @@ class World:
 
     def start(self, *arguments: object, variables: Mapping[str, str] = NONE) -> subprocess.Popen[bytes]:
         """`farcall ARGUMENTS` in a process group of its own, with pipes for its stdio."""
+        return self.start_command(farcall(*arguments), variables)
+
+    def start_command(self, command: list[str], variables: Mapping[str, str] = NONE) -> subprocess.Popen[bytes]:
+        """As `start`, another command."""
         process = subprocess.Popen(
-            farcall(*arguments),
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -204,6 +204,8 @@ def test_ring_that_ends_takes_its_worker_along(world: World) -> None:
     assert ("kill", 2) not in world.workers.did
     world.service.closed(3, PEER)
     assert world.workers.did[-1] == ("kill", 3)
+    world.fork(4, 1004)
+    assert world.workers.did[-1] == ("kill", 4)
 
 
 def test_nonsense_is_the_end_of_its_ring(world: World) -> None:
@@ -220,6 +222,18 @@ def test_nonsense_before_birth_kills(world: World) -> None:
     world.fork(3, 1003)
     assert world.workers.did[-1] == ("kill", 3)
     assert len(replies) == 1
+
+
+def test_condemned(world: World) -> None:
+    """By what it did on another socket; never its parent, which may know nothing of it yet."""
+    world.service.condemn(3, "babble")
+    assert world.workers.did == []
+    world.fork(3, 1003)
+    assert world.workers.did[-1] == ("kill", 3)
+    world.fork(4, 1004)
+    world.service.condemn(4, "babble")
+    assert world.workers.did[-1] == ("kill", 4)
+    world.service.condemn(99, "babble")
 
 
 def test_operations_of_other_servers(world: World) -> None:
