@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
-from client_vm.abi.common import ENOMEM
+from google.protobuf.message import Message
+
+from client_vm.abi.common import ENOMEM, ENOSYS
 from client_vm.errors import Errno
-from ipc.client import Client, ServerTimeoutError, SessionLostError
+from farcall.v1.kernel_pb2 import RingGrant
+from farcall.v1.memory_pb2 import InheritMemoryRequest
+from ipc.client import Client, ServerTimeoutError, SessionLostError, UnsupportedError
 from ipc.operations import BY_NAME, Operation
 
 EXTENT_BYTES: Final = 2 << 20
@@ -28,6 +32,52 @@ class MemoryAccount:
         """The session took a lost one's place, and what the process holds is not yet granted in it."""
         self.used_bytes = 0
         self.granted_bytes = 0
+
+    def call(self, request: Message) -> Any:
+        """An operation on shared segments. Errno: the server's; ENOMEM if there is no server."""
+        try:
+            reply, response = self._client.call(request)
+        except UnsupportedError:
+            raise Errno(ENOSYS) from None
+        except (SessionLostError, ServerTimeoutError):
+            raise Errno(ENOMEM) from None
+        if reply.errno:
+            raise Errno(reply.errno)
+        return response
+
+    def fetch(self, request: Message) -> int:
+        """A descriptor beside a reply, the caller's; -1: the carrier passes none, or it is gone."""
+        try:
+            reply, _ = self._client.call(request)
+        except (UnsupportedError, SessionLostError, ServerTimeoutError):
+            return -1
+        return -1 if reply.errno else reply.take_descriptor()
+
+    @property
+    def client(self) -> Client:
+        return self._client
+
+    def inherit(self, grant: RingGrant, empty: bool) -> None:
+        """Has another session granted what this one holds (or nothing). Errno(ENOMEM)."""
+        if empty or not self.granted_bytes:
+            return
+        request = InheritMemoryRequest(
+            target_session=grant.session, target_secret=grant.secret, size_bytes=self.granted_bytes
+        )
+        try:
+            reply, _ = self._client.call(request)
+        except (SessionLostError, ServerTimeoutError):
+            raise Errno(ENOMEM) from None
+        if reply.errno:
+            raise Errno(reply.errno)
+
+    @classmethod
+    def moved(cls, parent: "MemoryAccount", connect: Callable[[], Client], empty: bool) -> "MemoryAccount":
+        """In a forked child: its own session, which was granted the same, or nothing."""
+        account = cls(connect)
+        if not empty:
+            account.used_bytes, account.granted_bytes = parent.used_bytes, parent.granted_bytes
+        return account
 
     def charge(self, size_bytes: int) -> None:
         """More (or, negative, less) private writable memory. Errno(ENOMEM): the server's quota refuses.

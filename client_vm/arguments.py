@@ -213,6 +213,10 @@ class IoVector:
             left -= result[-1][1]
         return result
 
+    def size_bytes(self, count: int) -> int:
+        """What the entries name together, checked. EINVAL; EFAULT."""
+        return sum(length for _, length in self._entries(count))
+
     def out_views(self, count: int) -> list[memoryview]:
         """Room to read into: up to the first byte that cannot be written."""
         return self._views(self._entries(count), self._memory.writable)
@@ -222,9 +226,7 @@ class IoVector:
         return self._views(self._entries(count), self._memory.readable)
 
     @staticmethod
-    def _views(
-        entries: list[tuple[int, int]], part: Callable[[int, int], list[memoryview]]
-    ) -> list[memoryview]:
+    def _views(entries: list[tuple[int, int]], part: Callable[[int, int], list[memoryview]]) -> list[memoryview]:
         views: list[memoryview] = []
         for address, length in entries:
             pieces = part(address, length)

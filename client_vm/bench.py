@@ -270,4 +270,3 @@ def main(arguments: list[str]) -> int:
         rows: list[dict[str, Any]] = [asdict(figure) | {"missed": figure.missed} for figure in figures]
         Path(target).write_text(json.dumps(rows, indent=1) + "\n")
     return int(any(figure.missed for figure in figures))
-

@@ -8,6 +8,7 @@ it takes neither descriptors nor long messages from a worker, which is not trust
 
 import fcntl
 import os
+import select
 import socket
 from collections.abc import Sequence
 from typing import Final, TypeVar
@@ -58,6 +59,12 @@ class ControlSocket:
             send_descriptors(self._socket, [_MEMFD], [*descriptors, memfd])
         finally:
             os.close(memfd)
+
+    def has_message(self) -> bool:
+        """Whether `receive` would not wait."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def receive(self, kind: type[M]) -> tuple[M, list[int]]:
         """The next message and the descriptors beside it, which are the caller's to close.

@@ -77,9 +77,7 @@ _SCTLR_USER: Final = 1 << 14 | 1 << 15 | 1 << 26
 _CNTKCTL_USER: Final = 1 << 1
 """EL0VCTEN: the virtual counter."""
 
-_TLB_FILL = ctypes.CFUNCTYPE(
-    ctypes.c_bool, _POINTER, _UINT64, ctypes.c_int, ctypes.POINTER(_TlbEntry), _POINTER
-)
+_TLB_FILL = ctypes.CFUNCTYPE(ctypes.c_bool, _POINTER, _UINT64, ctypes.c_int, ctypes.POINTER(_TlbEntry), _POINTER)
 _CPUID = ctypes.CFUNCTYPE(ctypes.c_int, _POINTER, _POINTER)
 
 Translate = Callable[[int, int], tuple[int, int] | None]
@@ -118,6 +116,18 @@ class _Layout:
             self.resume = [_A64.UC_ARM64_REG_X0]
             self.pc, self.sp = self.registers["pc"], self.registers["sp"]
             self.tls = self.registers["tpidr_el0"]
+
+
+class Context:
+    """All registers of a thread that is not on the CPU (uc_context), and where it goes on."""
+
+    def __init__(self, handle: ctypes.c_void_p) -> None:
+        self.handle = handle
+        self.pc = 0
+
+    def free(self) -> None:
+        """Gives it back."""
+        _LIBRARY.uc_context_free(self.handle)
 
 
 class Cpu:
@@ -179,6 +189,7 @@ class Cpu:
         self._is_x86 = self.architecture is X86_64
         # In the hook the program counter stands at x86's syscall, but behind ARM64's svc.
         self._trap_bytes = 2 if self._is_x86 else 0
+        self._trap_instruction_bytes = 2 if self._is_x86 else 4
         self._trap_interrupt = _INTERRUPT_SYSCALL if self._is_x86 else _INTERRUPT_SVC
 
     def _add_hooks(self) -> None:
@@ -287,6 +298,15 @@ class Cpu:
             values[2] = self.values[8]  # r11: flags
         self._write_batch(self._uc, self._resume_ids, self._resume_pointers, len(values))
 
+    def set_result(self, result: int) -> None:
+        """The result of a call that has waited; the registers are otherwise as finish_syscall left them."""
+        self.write(self._layout.resume[0], result & 0xFFFFFFFFFFFFFFFF)
+
+    def rewind(self, number: int, first: int) -> None:
+        """Has the syscall instruction executed again, with the number and first argument it had."""
+        self._pc -= self._trap_instruction_bytes
+        self.write(self._layout.resume[0], number if self._is_x86 else first)
+
     @property
     def pc(self) -> int:
         """Address of the next instruction."""
@@ -329,6 +349,32 @@ class Cpu:
 
     def write_register(self, name: str, value: int) -> None:
         self.write(self._layout.registers[name], value)
+
+    def read_wide(self, name: str, size_bytes: int) -> bytes:
+        """A register of up to 16 bytes (xmm0, fp0, v0)."""
+        room = (ctypes.c_ubyte * 16)()
+        self._check("read", _LIBRARY.uc_reg_read(self._uc, self._layout.registers[name], room))
+        return bytes(room[:size_bytes])
+
+    def write_wide(self, name: str, value: bytes) -> None:
+        room = (ctypes.c_ubyte * 16)(*value)
+        self._check("write", _LIBRARY.uc_reg_write(self._uc, self._layout.registers[name], room))
+
+    def new_context(self) -> Context:
+        """Room for a thread's registers."""
+        handle = _POINTER()
+        self._check("context", _LIBRARY.uc_context_alloc(self._uc, ctypes.byref(handle)))
+        return Context(handle)
+
+    def save(self, context: Context) -> None:
+        """Copies the registers out."""
+        self._check("save", _LIBRARY.uc_context_save(self._uc, context.handle))
+        context.pc = self._pc
+
+    def restore(self, context: Context) -> None:
+        """Puts a thread's registers back."""
+        self._check("restore", _LIBRARY.uc_context_restore(self._uc, context.handle))
+        self._pc = context.pc
 
     def flush_tlb(self) -> None:
         """After any change of a translation that may have been handed out."""

@@ -26,9 +26,9 @@ def _brand(part: int) -> tuple[int, int, int, int]:
 
 
 _LEAVES: Final[dict[int, tuple[int, int, int, int]]] = {
-    0: (7, _VENDOR[0], _VENDOR[2], _VENDOR[1]),
+    0: (7, *_VENDOR),
     1: (0x00800F12, 0x00010800, _LEAF1_ECX, _LEAF1_EDX),
-    0x80000000: (0x80000008, _VENDOR[0], _VENDOR[2], _VENDOR[1]),
+    0x80000000: (0x80000008, *_VENDOR),
     0x80000001: (0x00800F12, 0, _EXTENDED_ECX, _EXTENDED_EDX),
     0x80000002: _brand(0),
     0x80000003: _brand(1),

@@ -1,27 +1,27 @@
 """Open file descriptions and the fd table. A description knows its offset, its rights and where it lives.
 
-Kinds: RemoteFile (the file server's), HostStream (stdin, stdout, stderr of the caller); /dev and /proc add
-theirs in client_vm.synthetic. A call that a kind does not offer fails with the errno Linux gives.
+Kinds: RemoteFile (the file server's) here; client_vm.host_files, event_files and nodes add theirs. A call that
+a kind does not offer fails with the errno Linux gives; one that would have to wait raises WouldBlock.
 """
 
-import fcntl
-import os
-import select
 import stat as stat_bits
-from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from client_vm.abi import common
-from client_vm.abi.common import EAGAIN, EBADF, EINVAL, EMFILE, ENOTDIR, ENOTTY, ENXIO, EPIPE, ESPIPE
+from client_vm.abi.common import EBADF, EINVAL, EMFILE, ENOTDIR, ENOTTY, ENXIO, ESPIPE
 from client_vm.errors import Errno
 from client_vm.file_server import FileServer
 from farcall.v1.file_pb2 import (
+    LOCK_KIND_POSIX,
+    LOCK_TYPE_UNLOCK,
     AllocateRequest,
     Attributes,
     DirectoryEntry,
     GetAttributesRequest,
     GetPathRequest,
+    LockRequest,
     OpenFlag,
     Place,
     ReadDirectoryRequest,
@@ -30,8 +30,9 @@ from farcall.v1.file_pb2 import (
     SyncRequest,
 )
 
-PIPE_WRITE_BYTES_MAX: Final = 4096
-"""After POLLOUT a write of PIPE_BUF bytes to a pipe does not block; we never set the caller's O_NONBLOCK."""
+if TYPE_CHECKING:
+    from client_vm.shared_offsets import SharedOffsets
+
 DIRECTORY_ENTRIES_MAX: Final = 512
 """Asked of the file server at once."""
 OFFSET_MAX: Final = (1 << 63) - 1
@@ -46,11 +47,81 @@ class OpenFile:
     """An open file description (open(2)). `flags`: access mode and status flags of the guest's open."""
 
     def __init__(self, flags: int) -> None:
-        self.flags = flags
-        self.offset = 0
+        self._flags = flags
+        self._offset = 0
         self.users = 1
+        self._slot = 0
+        """Where offset and flags are kept once other workers share them; 0: here."""
+        self._offsets: SharedOffsets | None = None
+
+    @property
+    def flags(self) -> int:
+        """Access mode and status flags."""
+        return self._flags if self._offsets is None else self._offsets.read(self._slot)[1]
+
+    @flags.setter
+    def flags(self, flags: int) -> None:
+        if self._offsets is None:
+            self._flags = flags
+        else:
+            self._offsets.set_flags(self._slot, flags)
+
+    @property
+    def offset(self) -> int:
+        """Where the next read or write happens."""
+        return self._offset if self._offsets is None else self._offsets.read(self._slot)[0]
+
+    @offset.setter
+    def offset(self, offset: int) -> None:
+        if self._offsets is None:
+            self._offset = offset
+        else:
+            self._offsets.set_offset(self._slot, offset)
+
+    def share(self, offsets: "SharedOffsets") -> None:
+        """One worker more will have it: right before a fork. Errno(ENFILE)."""
+        if self._offsets is None:
+            self._slot = offsets.take(self._offset, self._flags)
+            self._offsets = offsets
+        offsets.change_users(self._slot, 1)
+
+    def unshare(self) -> None:
+        """The fork that it was shared for did not happen."""
+        if self._offsets is not None:
+            self._offsets.change_users(self._slot, -1)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Nobody else moves the offset meanwhile."""
+        if self._offsets is None or self._offsets.read(self._slot)[2] < 2:
+            return nullcontext()
+        return self._offsets.locked(self._slot)
+
+    def update_flags(self, chosen: int, flags: int) -> None:
+        """Sets the status flags among `chosen` as they are in `flags`, for all who share the description."""
+        with self.alone():
+            self.flags = self.flags & ~chosen | flags & chosen
+
+    def leave(self) -> None:
+        """This worker has it no more."""
+        if self._offsets is not None:
+            self._offsets.change_users(self._slot, -1)
+            self._offsets = None
 
     # What a kind may offer.
+
+    writes_whole = False
+    """Whether a blocking write goes on until everything is written (pipe(7))."""
+    owner = common.F_OWNER_PID, 0
+    """F_OWNER_*, and whom F_SETOWN named."""
+    record_locked = False
+    """Whether the process has set record locks through it: closing any fd of the file ends those (fcntl(2))."""
+
+    def readiness(self) -> int | None:
+        """The host descriptor that poll(2) is asked about; None: always ready for reading and writing."""
+        return None
+
+    def unlock_records(self) -> None:
+        """Ends the process's record locks of the file."""
 
     def pread(self, views: list[memoryview], offset: int) -> int:
         raise Errno(ESPIPE)
@@ -100,17 +171,25 @@ class OpenFile:
     # The same for every kind.
 
     def check_readable(self) -> None:
-        if self.flags & common.O_PATH or self.flags & common.O_ACCMODE == common.O_WRONLY:
+        if self._flags & common.O_PATH or self._flags & common.O_ACCMODE == common.O_WRONLY:
             raise Errno(EBADF)
 
     def check_writable(self) -> None:
-        if self.flags & common.O_PATH or self.flags & common.O_ACCMODE == common.O_RDONLY:
+        if self._flags & common.O_PATH or self._flags & common.O_ACCMODE == common.O_RDONLY:
             raise Errno(EBADF)
 
     def drop(self) -> None:
         """One reference less."""
         self.users -= 1
         if not self.users:
+            self.leave()
+            self.release()
+
+    def leave_behind(self) -> None:
+        """In a clone of the worker: one reference less, of a process that did not come along."""
+        self.users -= 1
+        if not self.users:
+            self._offsets = None  # this worker is not counted among its users
             self.release()
 
 
@@ -119,7 +198,7 @@ class RemoteFile(OpenFile):
 
     def __init__(self, files: FileServer, handle: int, flags: int, mode: int) -> None:
         super().__init__(flags)
-        self._files = files
+        self.files = files
         self.handle = handle
         self.mode = mode
 
@@ -127,34 +206,49 @@ class RemoteFile(OpenFile):
     def is_directory(self) -> bool:
         return stat_bits.S_ISDIR(self.mode)
 
+    @property
+    def may_write(self) -> bool:
+        """Whether it was opened for reading and writing."""
+        return self._flags & common.O_ACCMODE == common.O_RDWR
+
     def _check_data(self) -> None:
         if self.is_directory:
             raise Errno(common.EISDIR)
 
     def pread(self, views: list[memoryview], offset: int) -> int:
         self._check_data()
-        return self._files.pread(self.handle, offset, views)
+        return self.files.pread(self.handle, offset, views)
 
     def pwrite(self, data: memoryview, offset: int) -> int:
         # O_APPEND wins over the offset on Linux (pwrite(2), BUGS).
         if self.flags & common.O_APPEND:
-            return self._files.append(self.handle, data)[0]
-        return self._files.pwrite(self.handle, offset, data)
+            return self.files.append(self.handle, data)[0]
+        return self.files.pwrite(self.handle, offset, data)
 
     def read(self, views: list[memoryview]) -> int:
-        count = self.pread(views, self.offset)
-        self.offset += count
+        if self._offsets is None:
+            count = self.pread(views, self._offset)
+            self._offset += count
+            return count
+        with self.alone():
+            count = self.pread(views, self.offset)
+            self.offset += count
         return count
 
     def write(self, data: memoryview) -> int:
-        if self.flags & common.O_APPEND:
-            count, self.offset = self._files.append(self.handle, data)
-            return count
-        count = self._files.pwrite(self.handle, self.offset, data)
-        self.offset += count
+        with self.alone():
+            if self.flags & common.O_APPEND:
+                count, self.offset = self.files.append(self.handle, data)
+                return count
+            count = self.files.pwrite(self.handle, self.offset, data)
+            self.offset += count
         return count
 
     def seek(self, offset: int, whence: int) -> int:
+        with self.alone():
+            return self._seek(offset, whence)
+
+    def _seek(self, offset: int, whence: int) -> int:
         if whence == common.SEEK_CUR:
             offset += self.offset
         elif whence == common.SEEK_END:
@@ -163,7 +257,7 @@ class RemoteFile(OpenFile):
             if offset < 0:
                 raise Errno(ENXIO)
             hole = whence == common.SEEK_HOLE
-            offset = self._files.call(SeekRequest(handle=self.handle, offset=offset, hole=hole)).offset
+            offset = self.files.call(SeekRequest(handle=self.handle, offset=offset, hole=hole)).offset
         elif whence != common.SEEK_SET:
             raise Errno(EINVAL)
         if not 0 <= offset <= OFFSET_MAX:
@@ -172,125 +266,41 @@ class RemoteFile(OpenFile):
         return offset
 
     def attributes(self) -> Attributes:
-        found: Attributes = self._files.call(GetAttributesRequest(place=self.place())).attributes
+        found: Attributes = self.files.call(GetAttributesRequest(place=self.place())).attributes
         return found
 
     def entries(self, cookie: int) -> list[DirectoryEntry]:
         if not self.is_directory:
             raise Errno(ENOTDIR)
         request = ReadDirectoryRequest(handle=self.handle, cookie=cookie, entries_max=DIRECTORY_ENTRIES_MAX)
-        return list(self._files.call(request).entries)
+        return list(self.files.call(request).entries)
 
     def truncate(self, size_bytes: int) -> None:
-        self._files.call(SetAttributesRequest(place=self.place(), size=size_bytes))
+        self.files.call(SetAttributesRequest(place=self.place(), size=size_bytes))
 
     def allocate(self, offset: int, size_bytes: int, keep_size: bool, punch: bool) -> None:
-        self._files.call(
+        self.files.call(
             AllocateRequest(
                 handle=self.handle, offset=offset, size_bytes=size_bytes, keep_size=keep_size, punch=punch
             )
         )
 
     def sync(self) -> None:
-        self._files.call(SyncRequest(handle=self.handle))
+        self.files.call(SyncRequest(handle=self.handle))
 
     def place(self) -> Place:
         return Place(directory=self.handle, empty_ok=True)
 
     def path(self) -> bytes:
-        answer = self._files.call(GetPathRequest(handle=self.handle))
+        answer = self.files.call(GetPathRequest(handle=self.handle))
         return bytes(answer.path)
 
+    def unlock_records(self) -> None:
+        self.record_locked = False
+        self.files.call(LockRequest(handle=self.handle, kind=LOCK_KIND_POSIX, type=LOCK_TYPE_UNLOCK))
+
     def release(self) -> None:
-        self._files.close(self.handle)
-
-
-class HostStream(OpenFile):
-    """stdin, stdout or stderr of the caller: whatever it is, used without changing its flags."""
-
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~common.O_CLOEXEC)
-        self._descriptor = descriptor
-        self._name = os.fsencode(os.readlink(f"/proc/self/fd/{descriptor}"))
-        self._poll = select.poll()
-        self._is_regular = stat_bits.S_ISREG(os.fstat(descriptor).st_mode)
-
-    def _await(self, events: int) -> None:
-        """Regular files are always ready; the rest may block, and a signal restarts the wait.
-
-        Errno(EAGAIN) instead, where the guest does not want to wait: O_NONBLOCK is a bit of ours.
-        """
-        if not self._is_regular:
-            self._poll.register(self._descriptor, events)
-            if not self._poll.poll(0 if self.flags & common.O_NONBLOCK else None):
-                raise Errno(EAGAIN)
-
-    def read(self, views: list[memoryview]) -> int:
-        if not views:
-            return 0  # nothing is waited for
-        self._await(select.POLLIN)
-        try:
-            return os.readv(self._descriptor, views[:VIEWS_MAX])
-        except OSError as error:
-            raise Errno(error.errno or EINVAL) from None
-
-    def write(self, data: memoryview) -> int:
-        step = len(data) if self._is_regular else PIPE_WRITE_BYTES_MAX
-        done = 0
-        while True:
-            try:
-                if data:
-                    self._await(select.POLLOUT)
-                done += os.write(self._descriptor, data[done : done + step])
-            except BrokenPipeError:
-                raise Errno(EPIPE) from None
-            except (OSError, Errno) as error:
-                if done:
-                    return done
-                raise Errno(error.errno or EINVAL) from None
-            if done >= len(data):
-                return done
-
-    def pread(self, views: list[memoryview], offset: int) -> int:
-        return self._host(lambda: os.preadv(self._descriptor, views[:VIEWS_MAX], offset))
-
-    def pwrite(self, data: memoryview, offset: int) -> int:
-        return self._host(lambda: os.pwrite(self._descriptor, data, offset))
-
-    def seek(self, offset: int, whence: int) -> int:
-        return self._host(lambda: os.lseek(self._descriptor, offset, whence))
-
-    def truncate(self, size_bytes: int) -> None:
-        self._host(lambda: os.ftruncate(self._descriptor, size_bytes))
-
-    def sync(self) -> None:
-        self._host(lambda: os.fsync(self._descriptor))
-
-    @staticmethod
-    def _host(call: Callable[[], int | None]) -> int:
-        try:
-            return call() or 0
-        except OSError as error:
-            raise Errno(error.errno or EINVAL) from None
-
-    def attributes(self) -> Attributes:
-        found = os.fstat(self._descriptor)
-        return Attributes(
-            ino=found.st_ino, mode=found.st_mode, nlink=found.st_nlink, uid=found.st_uid, gid=found.st_gid,
-            size=found.st_size, blocks=found.st_blocks, block_size=found.st_blksize,
-            dev=device(os.major(found.st_dev), os.minor(found.st_dev)),
-            rdev=device(os.major(found.st_rdev), os.minor(found.st_rdev)),
-            atime_ns=found.st_atime_ns, mtime_ns=found.st_mtime_ns, ctime_ns=found.st_ctime_ns,
-        )  # fmt: skip
-
-    def ioctl(self, request: int, argument: bytes) -> bytes:
-        try:
-            return fcntl.ioctl(self._descriptor, request, argument)
-        except OSError as error:
-            raise Errno(error.errno or ENOTTY) from None
-
-    def path(self) -> bytes:
-        return self._name
+        self.files.close(self.handle)
 
 
 def device(major: int, minor: int) -> int:
@@ -311,7 +321,11 @@ class FdTable:
 
     def __init__(self) -> None:
         self._table: dict[int, Descriptor] = {}
+        self._full_below = 0
+        """Every fd below it is in use."""
         self.limit = 1024
+
+    # -- looking ------------------------------------------------------------------------------------
 
     def get(self, fd: int) -> OpenFile:
         """Errno(EBADF)."""
@@ -320,6 +334,11 @@ class FdTable:
             raise Errno(EBADF)
         return found.file
 
+    def lookup(self, fd: int) -> OpenFile | None:
+        """The description at fd, if there is one that is more than a path (O_PATH: open(2))."""
+        found = self._table.get(fd)
+        return None if found is None or found.file.flags & common.O_PATH else found.file
+
     def descriptor(self, fd: int) -> Descriptor:
         """Errno(EBADF)."""
         found = self._table.get(fd)
@@ -327,31 +346,106 @@ class FdTable:
             raise Errno(EBADF)
         return found
 
+    def numbers(self) -> list[int]:
+        return sorted(self._table)
+
+    def capacity(self) -> int:
+        """How many fds a table of Linux has room for: select(2) looks at no others (fs/file.c: alloc_fdtable)."""
+        highest = max(self._table, default=0)
+        return 64 if highest < 64 else 128 << (highest // 128).bit_length()
+
     def lowest_free(self, minimum: int = 0) -> int:
         """Errno(EMFILE): every number below the limit is in use."""
-        fd = minimum
+        fd = max(minimum, self._full_below)
         while fd in self._table:
             fd += 1
+        if minimum <= self._full_below:
+            self._full_below = fd
         if fd >= self.limit:
             raise Errno(EMFILE)
         return fd
+
+    # -- changing -----------------------------------------------------------------------------------
 
     def install(self, fd: int, file: OpenFile, close_on_exec: bool) -> None:
         """Puts a description (whose reference it takes) at fd, closing what was there."""
         old = self._table.get(fd)
         self._table[fd] = Descriptor(file, close_on_exec)
         if old is not None:
-            old.file.drop()
+            self._let_go(old.file)
 
     def close(self, fd: int) -> None:
         """Errno(EBADF)."""
         found = self._table.pop(fd, None)
         if found is None:
             raise Errno(EBADF)
-        found.file.drop()
+        self._full_below = min(self._full_below, fd)
+        self._let_go(found.file)
 
-    def numbers(self) -> list[int]:
-        return sorted(self._table)
+    @staticmethod
+    def _let_go(file: OpenFile) -> None:
+        if file.record_locked and file.users > 1:
+            file.unlock_records()
+        file.drop()
+
+    def close_for_exec(self) -> None:
+        """execve(2): closes what is marked for that."""
+        for fd in [fd for fd, descriptor in self._table.items() if descriptor.close_on_exec]:
+            self.close(fd)
+
+    def close_all(self) -> None:
+        """A vfork child goes: what only it had open is closed."""
+        while self._table:
+            self._table.popitem()[1].file.drop()
+        self._full_below = 0
+
+    def abandon(self) -> None:
+        """The process ends: handles at servers are freed with its session."""
+        while self._table:
+            file = self._table.popitem()[1].file
+            file.users -= 1
+            if not file.users:
+                file.leave()
+                if not isinstance(file, RemoteFile):
+                    file.release()
+
+    # -- forking ------------------------------------------------------------------------------------
+
+    def copy(self) -> "FdTable":
+        """For a child in this worker: every description has one more user."""
+        table = FdTable()
+        table.limit = self.limit
+        table._full_below = self._full_below
+        for fd, descriptor in self._table.items():
+            descriptor.file.users += 1
+            table._table[fd] = Descriptor(descriptor.file, descriptor.close_on_exec)
+        return table
+
+    def _descriptions(self) -> list[OpenFile]:
+        return list({id(descriptor.file): descriptor.file for descriptor in self._table.values()}.values())
+
+    def share(self, offsets: "SharedOffsets") -> None:
+        """Right before a fork: another worker will have every description, too. Errno(ENFILE): nothing is
+        shared."""
+        shared: list[OpenFile] = []
+        try:
+            for file in self._descriptions():
+                file.share(offsets)
+                shared.append(file)
+        except Errno:
+            for file in shared:
+                file.unshare()
+            raise
+
+    def unshare(self) -> None:
+        """The fork did not happen."""
+        for file in self._descriptions():
+            file.unshare()
+
+    def leave_behind(self) -> None:
+        """In a clone of the worker: the table is that of a process which did not come along."""
+        while self._table:
+            self._table.popitem()[1].file.leave_behind()
 
 
 OPEN_PATH: Final = OpenFlag.OPEN_FLAG_PATH | OpenFlag.OPEN_FLAG_DIRECTORY

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-Handler = Callable[..., int]
-"""(task, decoded arguments...) -> result. Raises Errno; GuestExit ends the process."""
+if TYPE_CHECKING:
+    from client_vm.waiting import Blocking
+
+Handler = Callable[..., "int | Blocking"]
+"""(task, decoded arguments...) -> result, or the rest of a call that must wait. Raises Errno; GuestExit ends the
+process, ThreadExit the thread."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,3 +32,19 @@ class StartError(Exception):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ThreadExit(BaseException):
+    """The thread ends (exit(2)); with the last one the process, with this status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class NoResult(BaseException):
+    """The call has set every register itself: sigreturn(2)."""
+
+
+class Replaced(BaseException):
+    """The task has another program, CPU or host process now (execve(2)): what ran it must begin anew."""

@@ -4,37 +4,67 @@ from typing import Final
 
 from client_vm.abi import common
 from client_vm.architecture import X86_64
+from client_vm.cpu import EXECUTE, WRITE
+from client_vm.frames import SignalInfo
 from client_vm.mmu import BusError
 from client_vm.process import Task
 from client_vm.signals import force_signal
 
 _X86_SIGNALS: Final = {
-    0: common.SIGFPE,  # divide error
-    1: common.SIGTRAP,  # debug
-    3: common.SIGTRAP,  # int3
-    4: common.SIGSEGV,  # overflow (into)
-    6: common.SIGILL,  # invalid opcode
-    16: common.SIGFPE,  # x87
-    17: common.SIGBUS,  # alignment check
-    19: common.SIGFPE,  # SIMD
+    0: (common.SIGFPE, common.FPE_INTDIV),  # divide error
+    1: (common.SIGTRAP, common.TRAP_TRACE),  # debug
+    3: (common.SIGTRAP, common.SI_KERNEL),  # int3
+    4: (common.SIGSEGV, common.SI_KERNEL),  # overflow (into)
+    6: (common.SIGILL, common.ILL_ILLOPN),  # invalid opcode
+    16: (common.SIGFPE, common.FPE_FLTINV),  # x87
+    17: (common.SIGBUS, common.BUS_ADRALN),  # alignment check
+    19: (common.SIGFPE, common.FPE_FLTINV),  # SIMD
 }
 """By interrupt number (Intel SDM volume 3, table 6-1); the rest is SIGSEGV."""
-_ARM64_SIGNALS: Final = {1: common.SIGILL, 7: common.SIGTRAP}
+_ARM64_SIGNALS: Final = {
+    1: (common.SIGILL, common.ILL_ILLOPC),
+    7: (common.SIGTRAP, common.TRAP_BRKPT),
+}
 """By QEMU's exception number: undefined instruction, breakpoint."""
+_GENERAL_PROTECTION: Final = common.SIGSEGV, common.SI_KERNEL
 _UC_ERR_INSN_INVALID: Final = 10
+_TRAP_MEMORY: Final = 14
+"""Marks a fault of an access in a frame: x86-64's exception number, and for ARM64 that there is a syndrome."""
 
 
 def fault(task: Task) -> None:
-    """Mends the page and returns, or ends the guest by the signal the access deserves."""
+    """Mends the page and returns, or sends the thread the signal that the access deserves."""
     cpu = task.cpu
     if cpu.fault_access:
         try:
             if task.process.space.resolve(cpu.fault_address, cpu.fault_access):
                 return
         except BusError:
-            force_signal(task, common.SIGBUS)
-        force_signal(task, common.SIGSEGV)
+            force_signal(task, _access(task, common.SIGBUS, common.BUS_ADRERR))
+            return
+        mapped = task.process.space.find(cpu.fault_address) is not None
+        code = common.SEGV_ACCERR if mapped else common.SEGV_MAPERR
+        force_signal(task, _access(task, common.SIGSEGV, code))
+        return
     if cpu.error == _UC_ERR_INSN_INVALID:
-        force_signal(task, common.SIGILL)
-    known = _X86_SIGNALS if task.architecture is X86_64 else _ARM64_SIGNALS
-    force_signal(task, known.get(cpu.interrupt, common.SIGSEGV))
+        signal, code = common.SIGILL, common.ILL_ILLOPN
+        if task.architecture is not X86_64:
+            code = common.ILL_ILLOPC
+    else:
+        known = _X86_SIGNALS if task.architecture is X86_64 else _ARM64_SIGNALS
+        signal, code = known.get(cpu.interrupt, _GENERAL_PROTECTION)
+    address = cpu.pc if code != common.SI_KERNEL else 0
+    force_signal(task, SignalInfo(signal, code, address=address, trap=max(cpu.interrupt, 0)))
+
+
+def _access(task: Task, signal: int, code: int) -> SignalInfo:
+    """A refused access, with the processor's word on it (SDM volume 3, 4.7; Arm ARM, ESR_EL1)."""
+    access, address = task.cpu.fault_access, task.cpu.fault_address
+    if task.architecture is X86_64:
+        present = code == common.SEGV_ACCERR
+        error = present | (access == WRITE) << 1 | 1 << 2 | (access == EXECUTE) << 4
+    else:
+        # Exception class 0x20 or 0x24, write bit, fault status: permission or translation, level 3.
+        status = 0xF if code == common.SEGV_ACCERR else 0x7
+        error = (0x20 if access == EXECUTE else 0x24) << 26 | 1 << 25 | (access == WRITE) << 6 | status
+    return SignalInfo(signal, code, address=address, trap=_TRAP_MEMORY, error=error)

@@ -1,6 +1,7 @@
 """The worker's view of the file server: calls that answer or raise Errno, and data moved in pieces."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -8,15 +9,30 @@ from google.protobuf.message import Message
 from client_vm.abi.common import EIO, ENOSYS
 from client_vm.errors import Errno
 from farcall.v1.file_pb2 import Place
+from farcall.v1.kernel_pb2 import RingGrant
+from farcall.v1.session_pb2 import GoodbyeRequest
 from ipc.client import Client, ServerTimeoutError, SessionLostError, UnsupportedError
 from ipc.limits import DATA_BYTES_MAX
 from ipc.message import Buffer, Reply
 from ipc.operations import BY_NAME, Operation
 
+FAREWELL_S: Final = 1.0
+"""How long a process that ends waits for the file server; its session ends with its socket at the latest."""
 _CLOSE: Final = BY_NAME["Close"]
 _PREAD: Final = BY_NAME["PRead"]
 _PWRITE: Final = BY_NAME["PWrite"]
 _APPEND: Final = BY_NAME["Append"]
+
+
+@contextmanager
+def _as_errno() -> Iterator[None]:
+    """What a carrier can raise, as Errno."""
+    try:
+        yield
+    except UnsupportedError:
+        raise Errno(ENOSYS) from None
+    except (SessionLostError, ServerTimeoutError):
+        raise Errno(EIO) from None
 
 
 class FileServer:
@@ -28,12 +44,46 @@ class FileServer:
     def __init__(self, client: Client) -> None:
         self._client = client
 
+    @property
+    def client(self) -> Client:
+        return self._client
+
+    def move(self, client: Client) -> None:
+        """In a forked child: its own session, which inherited all handles."""
+        self._client = client
+
+    def inherit(self, grant: RingGrant) -> None:
+        """Gives all handles to another session, too. Errno."""
+        try:
+            from farcall.v1.file_pb2 import InheritRequest
+        except ImportError:
+            return
+        self.call(InheritRequest(target_session=grant.session, target_secret=grant.secret))
+
+    def goodbye(self) -> None:
+        """Ends the session: locks and handles are free at once."""
+        self._client.farewell(GoodbyeRequest(), FAREWELL_S)
+
     def new_handle(self) -> int:
         return self._client.new_handle()
 
     def call(self, request: Message, data: bytes = b"") -> Any:
         """Carries out an unpacked operation and returns its response message."""
         return self._translated(lambda: self._client.call(request, data))[1]
+
+    def fetch(self, request: Message) -> int:
+        """A descriptor beside a reply, the caller's; -1: this carrier passes none. Errno."""
+        try:
+            reply, _ = self._translated(lambda: self._client.call(request))
+        except Errno as error:
+            if error.errno == ENOSYS:
+                return -1
+            raise
+        return reply.take_descriptor()
+
+    def begin(self, request: Message) -> "Begun":
+        """Submits a PURE operation whose answer comes when there is something to tell."""
+        return Begun(self, request)
 
     def _packed(
         self,
@@ -45,13 +95,13 @@ class FileServer:
         room: int = 0,
     ) -> Reply:
         client = self._client
-        return self._translated(
-            lambda: (client.call_packed(operation, handle, offset, count, data, room), None)
-        )[0]
+        return self._translated(lambda: (client.call_packed(operation, handle, offset, count, data, room), None))[
+            0
+        ]
 
     @staticmethod
     def _translated(make: Callable[[], tuple[Reply, Any]]) -> tuple[Reply, Any]:
-        """Makes the call; the only place where its failures become errnos."""
+        """Makes the call; failures become errnos here and in _as_errno, which is slower."""
         try:
             reply, response = make()
         except UnsupportedError:
@@ -119,6 +169,29 @@ class FileServer:
             done += len(part)
             if done >= len(data):
                 return done
+
+
+class Begun:
+    """A PURE call under way that only tells when to look again."""
+
+    def __init__(self, files: FileServer, request: Message) -> None:
+        self._files = files
+        self._client = files.client
+        with _as_errno():
+            self._pending = self._client.begin(request)
+
+    def over(self) -> bool:
+        """Whether the answer is here. Errno: it is one."""
+        with _as_errno():
+            answer = self._pending.result()
+        if answer is not None and answer[0].errno:
+            raise Errno(answer[0].errno)
+        return answer is not None
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more. In a forked child nothing: the call is its parent's."""
+        if self._files.client is self._client:
+            self._client.abandon(self._pending)
 
 
 def place(directory: int, path: bytes, follow: bool = True, empty_ok: bool = False) -> Place:

@@ -15,6 +15,8 @@ _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _PROT_READ_WRITE: Final = 3
 _MAP_PRIVATE_ANONYMOUS_NORESERVE: Final = 0x2 | 0x20 | 0x4000
 _MADV_DONTNEED: Final = 4
+MADV_DONTFORK: Final = 10
+MADV_DOFORK: Final = 11
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -38,6 +40,25 @@ def map_anonymous(size_bytes: int) -> int:
     if address in (None, _MAP_FAILED):
         raise _fail("mmap")
     return int(address)
+
+
+_PROT_READ: Final = 1
+_MAP_SHARED_FIXED: Final = 0x1 | 0x10
+_MAP_FIXED: Final = 0x10
+
+
+def map_shared_at(address: int, size_bytes: int, descriptor: int, offset: int, writable: bool) -> None:
+    """Lays a file over a part of a mapping of ours; stores are shared. OSError."""
+    protection = _PROT_READ_WRITE if writable else _PROT_READ
+    if _LIBC.mmap(address, size_bytes, protection, _MAP_SHARED_FIXED, descriptor, offset) == _MAP_FAILED:
+        raise _fail("mmap")
+
+
+def map_anonymous_at(address: int, size_bytes: int) -> None:
+    """Puts private zeros there again. OSError."""
+    flags = _MAP_PRIVATE_ANONYMOUS_NORESERVE | _MAP_FIXED
+    if _LIBC.mmap(address, size_bytes, _PROT_READ_WRITE, flags, -1, 0) == _MAP_FAILED:
+        raise _fail("mmap")
 
 
 def unmap(address: int, size_bytes: int) -> None:
@@ -104,3 +125,104 @@ def native_signal_handler(signal: int, code_address: int) -> None:
     action = _SigAction(handler=code_address, flags=_SA_RESTART)
     if _LIBC.sigaction(signal, ctypes.byref(action), None):
         raise _fail("sigaction")
+
+
+def advise(address: int, size_bytes: int, advice: int) -> None:
+    """madvise(2)."""
+    if _LIBC.madvise(address, size_bytes, advice):
+        raise _fail("madvise")
+
+
+_LIBC.syscall.restype = ctypes.c_long
+_PYTHON: Final[Any] = ctypes.pythonapi
+_CLONE_PARENT: Final = 0x8000
+_SIGCHLD: Final = 17
+_SYS_CLONE: Final = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+
+
+def clone_process() -> int:
+    """A copy of this process as a child of its parent (clone(2), CLONE_PARENT): 0 in the copy, else its pid.
+
+    Called between the interpreter's own fork hooks; the process must have one thread. OSError.
+    """
+    _PYTHON.PyOS_BeforeFork()
+    pid = _LIBC_NO_GIL.syscall(_SYS_CLONE, _CLONE_PARENT | _SIGCHLD, 0, 0, 0, 0)
+    if not pid:
+        _PYTHON.PyOS_AfterFork_Child()
+        return 0
+    _PYTHON.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError(ctypes.get_errno(), "clone")
+    return int(pid)
+
+
+# PyDLL: the interpreter's lock is held across the clone, as os.fork() does it.
+_LIBC_NO_GIL: Final[Any] = ctypes.PyDLL(None, use_errno=True)
+_LIBC_NO_GIL.syscall.restype = ctypes.c_long
+
+
+# -- descriptors ------------------------------------------------------------------------------------
+
+_SPLICE_F_NONBLOCK: Final = 2
+_LIBC.tee.restype = _LIBC.splice.restype = ctypes.c_ssize_t
+_LIBC.tee.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_uint]
+
+
+def splice(source: int, target: int, count: int) -> int:
+    """splice(2) without waiting for a pipe. OSError."""
+    return os.splice(source, target, count, flags=_SPLICE_F_NONBLOCK)
+
+
+def tee(source: int, target: int, count: int) -> int:
+    """tee(2) without waiting. OSError."""
+    return _checked(_LIBC.tee(source, target, count, _SPLICE_F_NONBLOCK), "tee")
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        raise _fail(what)
+    return int(result)
+
+
+def timerfd(clock: int) -> int:
+    """A descriptor of timerfd_create(2), non-blocking. OSError."""
+    return _checked(_LIBC.timerfd_create(clock, os.O_NONBLOCK | os.O_CLOEXEC), "timerfd_create")
+
+
+def set_timerfd(descriptor: int, flags: int, new: bytes) -> bytes:
+    """timerfd_settime(2): struct itimerspec in and out. OSError."""
+    old = ctypes.create_string_buffer(len(new))
+    _checked(_LIBC.timerfd_settime(descriptor, flags, new, old), "timerfd_settime")
+    return old.raw
+
+
+def get_timerfd(descriptor: int, size_bytes: int) -> bytes:
+    """timerfd_gettime(2). OSError."""
+    now = ctypes.create_string_buffer(size_bytes)
+    _checked(_LIBC.timerfd_gettime(descriptor, now), "timerfd_gettime")
+    return now.raw
+
+
+class _EpollEvent(ctypes.Structure):
+    """x86-64's struct epoll_event, which is packed; other hosts' is not."""
+
+    _pack_ = 1 if os.uname().machine == "x86_64" else 8
+    _fields_ = (("events", ctypes.c_uint32), ("data", ctypes.c_uint64))
+
+
+def epoll() -> int:
+    """A descriptor of epoll_create1(2). OSError."""
+    return _checked(_LIBC.epoll_create1(os.O_CLOEXEC), "epoll_create1")
+
+
+def control_epoll(instance: int, operation: int, descriptor: int, events: int, data: int) -> None:
+    """epoll_ctl(2). OSError."""
+    event = _EpollEvent(events, data)
+    _checked(_LIBC.epoll_ctl(instance, operation, descriptor, ctypes.byref(event)), "epoll_ctl")
+
+
+def ready_in_epoll(instance: int, count: int) -> list[tuple[int, int]]:
+    """Up to count (events, data) of epoll_wait(2), which does not wait. OSError."""
+    room = (_EpollEvent * count)()
+    found = _checked(_LIBC.epoll_wait(instance, room, count, 0), "epoll_wait")
+    return [(room[index].events, room[index].data) for index in range(found)]

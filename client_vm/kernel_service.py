@@ -93,11 +93,19 @@ class _Client:
 class KernelService:
     """Implements ipc.endpoint.Endpoint."""
 
-    def __init__(self, table: ProcessTable, workers: Workers, stopped: Callable[[], None]) -> None:
-        """`stopped` is called whenever a process has stopped."""
+    def __init__(
+        self,
+        table: ProcessTable,
+        workers: Workers,
+        *,
+        stopped: Callable[[], None],
+        leaving: Callable[[int, Ended], None],
+    ) -> None:
+        """`stopped` is called whenever a process has stopped, `leaving` when one has said how it ends."""
         self._table = table
         self._workers = workers
         self._stopped = stopped
+        self._leaving = leaving
         self._futexes = FutexBroker()
         self._clients: dict[int, _Client] = {}
         handlers: dict[type[Message], Callable[[_Client, Any], Message]] = {
@@ -193,6 +201,22 @@ class KernelService:
         """Whether the process's worker has ever asked for its events."""
         client = self._clients.get(pid)
         return client is not None and client.mailbox.asked
+
+    def last_event(self, pid: int) -> int:
+        """Number of the last event that this process is to take; 0: none."""
+        client = self._clients.get(pid)
+        return client.mailbox.last if client else 0
+
+    def is_deaf(self, pid: int, number: int) -> bool:
+        """Whether the process lives and has not taken event `number` yet: it may be waiting for a server."""
+        client = self._clients.get(pid)
+        return client is not None and client.mailbox.taken < number
+
+    def end_deaf(self, pid: int, number: int) -> None:
+        """A signal that nobody took is the end of the process."""
+        client = self._clients[pid]
+        client.ended = client.ended or Ended(CLD_KILLED, number)
+        self._workers.kill(client.worker)
 
     def tell(self, told: Iterable[Delivery]) -> None:
         """Delivers what the table says."""
@@ -300,6 +324,8 @@ class KernelService:
         client.ended = Ended(code, status, request.utime_us, request.stime_us)
         if client.worker != client.pid:
             self._end(client, client.ended)
+        else:
+            self._leaving(client.pid, client.ended)
         return pb.ExitResponse()
 
     def _end(self, client: _Client, ended: Ended) -> None:

@@ -1,21 +1,21 @@
 """Makes a process run a program: finds it, maps its segments, builds the stack it starts with (execve(2))."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from client_vm import elf
 from client_vm.abi import common
-from client_vm.abi.common import E2BIG, EACCES, EIO, ENOENT, ENOMEM, ENOTDIR
-from client_vm.architecture import X86_64, Architecture
+from client_vm.abi.common import E2BIG, EACCES, EIO, ENOENT, ENOEXEC, ENOMEM, ENOTDIR
+from client_vm.architecture import ARM64, X86_64, Architecture
 from client_vm.arena import PAGE_BYTES
 from client_vm.cpu import EXECUTE, READ, WRITE
 from client_vm.cpuid import cpuid
 from client_vm.descriptors import RemoteFile
 from client_vm.errors import Errno
-from client_vm.file_server import place
 from client_vm.process import Process
 from client_vm.vma import ADDRESS_MAX, ADDRESS_MIN, Backing, page_down, page_up
-from farcall.v1.file_pb2 import Attributes, OpenFlag, OpenRequest
+from farcall.v1.file_pb2 import Attributes, OpenFlag, OpenRequest, Place
 from ipc.seams import Random
 
 STACK_TOP: Final = ADDRESS_MAX - (8 << 30)
@@ -31,6 +31,11 @@ PIE_BASE: Final = 0x5555_5555_4000
 """Where Linux puts a position-independent program, without its randomisation."""
 MMAP_GAP_BYTES: Final = 128 << 20
 HEAD_BYTES: Final = 4096
+SCRIPT_LINE_BYTES: Final = 256
+"""Of a script's first line, `#!` included (execve(2): BINPRM_BUF_SIZE)."""
+CROSSINGS_MAX: Final = 8
+SCRIPTS_MAX: Final = 6
+"""A program, and five scripts that lead to it (fs/exec.c: exec_binprm)."""
 _CLOCK_TICKS: Final = 100
 _WORD: Final = (1 << 64) - 1
 """Addresses in a header may be anything: what is added to them wraps."""
@@ -41,49 +46,175 @@ _DEFAULT_PATH: Final = b"/usr/local/bin:/usr/bin:/bin"
 
 @dataclass(slots=True)
 class Program:
-    """An opened executable and what its header asks for."""
+    """An opened executable, what its header asks for, and its interpreter (ld.so) if it names one."""
 
     file: RemoteFile
     attributes: Attributes
     image: elf.Image
     path: bytes
     """As given to execve: AT_EXECFN."""
+    interpreter: "Program | None" = None
+
+    def drop(self) -> None:
+        """Closes what will not run after all."""
+        self.file.drop()
+        if self.interpreter is not None:
+            self.interpreter.drop()
 
 
-def open_program(process: Process, directory: int, path: bytes) -> Program:
-    """Opens and checks an executable. Errno: ENOENT, EACCES, ENOEXEC..."""
+@dataclass(slots=True)
+class Prepared:
+    """All that execve(2) needs, checked: what is left to do can only fail for want of memory."""
+
+    program: Program
+    arguments: list[bytes]
+    environment: list[bytes]
+    entry: int = 0
+    stack_pointer: int = 0
+    """Both known once it is loaded."""
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.program.image.architecture
+
+    def drop(self) -> None:
+        """It is not loaded here."""
+        self.program.drop()
+
+
+class MissingInterpreterError(Errno):
+    """The program is there, and who should run it (ld.so, a script's interpreter) is not: execve(2)'s ENOENT."""
+
+    def __init__(self, interpreter: bytes) -> None:
+        super().__init__(ENOENT)
+        self.interpreter = interpreter
+
+
+class _ScriptError(Exception):
+    """The file is a script: its first line names who runs it."""
+
+    def __init__(self, line: bytes) -> None:
+        super().__init__(line)
+        words = line.strip(b" \t").split(None, 1)
+        self.interpreter = words[0]
+        self.argument = [word.rstrip(b" \t") for word in words[1:]]
+
+
+Cross = Callable[[bytes, bytes], Place]
+"""(mount, what is left beneath it) -> the place in the file server's tree that a walk through /proc or /dev
+leads to. Errno(EACCES): nothing that could run."""
+
+
+def nothing_crosses(_mount: bytes, _remaining: bytes) -> Place:
+    """Before there is a process, /proc and /dev hold no programs."""
+    raise Errno(EACCES)
+
+
+def _open_file(process: Process, place: Place, cross: Cross) -> tuple[RemoteFile, Attributes]:
+    """An executable file, opened. Errno."""
     files = process.files
-    handle = files.new_handle()
-    request = OpenRequest(
-        place=place(directory, path),
-        handle=handle,
-        flags=OpenFlag.OPEN_FLAG_EXECUTE | OpenFlag.OPEN_FLAG_READ,
-    )
-    response = files.call(request)
-    if response.crossing.mount:
-        raise Errno(EACCES)
-    file = RemoteFile(files, handle, common.O_RDONLY, response.attributes.mode)
+    for _ in range(CROSSINGS_MAX):
+        handle = files.new_handle()
+        flags = OpenFlag.OPEN_FLAG_EXECUTE | OpenFlag.OPEN_FLAG_READ
+        response = files.call(OpenRequest(place=place, handle=handle, flags=flags))
+        if not response.crossing.mount:
+            file = RemoteFile(files, handle, common.O_RDONLY, response.attributes.mode)
+            return file, response.attributes
+        place = cross(bytes(response.crossing.mount), bytes(response.crossing.remaining))
+    raise Errno(common.ELOOP)
+
+
+def _open_program(process: Process, place: Place, path: bytes, cross: Cross) -> Program:
+    """Opens and checks an executable. Errno: ENOENT, EACCES...; BadElfError; _ScriptError."""
+    files = process.files
+    file, attributes = _open_file(process, place, cross)
+    handle = file.handle
     try:
         head = files.read_at(handle, 0, HEAD_BYTES)
-        size = response.attributes.size
+        line = head[2:SCRIPT_LINE_BYTES].split(b"\n")[0] if head[:2] == b"#!" else b""
+        if line.strip():
+            raise _ScriptError(line)
+        size = attributes.size
         image = elf.parse(head, lambda offset, count: files.read_at(handle, offset, count), size)
-        if image.interpreter:
-            raise elf.BadElfError("dynamically linked; only static programs run so far")
+        interpreter = _open_interpreter(process, image, cross) if image.interpreter else None
     except BaseException:
         file.drop()
         raise
-    return Program(file, response.attributes, image, path)
+    return Program(file, attributes, image, path, interpreter)
 
 
-def find_program(process: Process, directory: int, name: bytes, search_path: bytes | None) -> Program:
+def _open_interpreter(process: Process, image: elf.Image, cross: Cross) -> Program:
+    """The program that loads a dynamic one. Errno: ENOENT, ELIBBAD...; BadElfError."""
+    try:
+        found = _open_program(process, Place(path=image.interpreter, follow=True), image.interpreter, cross)
+    except (_ScriptError, elf.BadElfError):
+        raise Errno(common.ELIBBAD) from None
+    except Errno as error:
+        if error.errno == ENOENT:
+            raise MissingInterpreterError(image.interpreter) from None
+        raise
+    if found.image.architecture is not image.architecture or found.image.interpreter:
+        found.drop()
+        raise Errno(common.ELIBBAD)
+    return found
+
+
+def prepare(
+    process: Process,
+    place: Place,
+    path: bytes,
+    arguments: list[bytes],
+    environment: list[bytes],
+    cross: Cross = nothing_crosses,
+) -> Prepared:
+    """What execve(2) checks, before anything is changed. Errno: ENOENT, EACCES, ENOEXEC, E2BIG, ELOOP..."""
+    try:
+        return _prepare(process, place, path, arguments, environment, cross)
+    except elf.BadElfError:
+        raise Errno(ENOEXEC) from None
+
+
+def _prepare(
+    process: Process,
+    place: Place,
+    path: bytes,
+    arguments: list[bytes],
+    environment: list[bytes],
+    cross: Cross = nothing_crosses,
+) -> Prepared:
+    """As prepare; BadElfError."""
+    for depth in range(SCRIPTS_MAX):
+        check_arguments(arguments, environment, process.limits[common.RLIMIT_STACK][0])
+        try:
+            return Prepared(_open_program(process, place, path, cross), arguments, environment)
+        except _ScriptError as script:
+            arguments = [script.interpreter, *script.argument, path, *arguments[1:]]
+            base = process.cwd.handle if isinstance(process.cwd, RemoteFile) else 0
+            path = script.interpreter
+            place = Place(directory=base, path=path, follow=True)
+        except Errno as error:
+            if depth and error.errno == ENOENT and not isinstance(error, MissingInterpreterError):
+                raise MissingInterpreterError(path) from None
+            raise
+    raise Errno(common.ELOOP)
+
+
+def find(
+    process: Process, name: bytes, search_path: bytes | None, arguments: list[bytes], environment: list[bytes]
+) -> Prepared:
     """A program as a shell finds it: by PATH if the name has no slash (execvp(3)). Errno; BadElfError."""
+    base = process.cwd.handle if isinstance(process.cwd, RemoteFile) else 0
     if b"/" in name:
-        return open_program(process, directory, name)
+        return _prepare(process, Place(directory=base, path=name, follow=True), name, arguments, environment)
     error = Errno(ENOENT)
     for folder in (_DEFAULT_PATH if search_path is None else search_path).split(b":"):
+        path = (folder or b".") + b"/" + name
+        place = Place(directory=base, path=path, follow=True)
         try:
-            return open_program(process, directory, (folder or b".") + b"/" + name)
+            return _prepare(process, place, path, arguments, environment)
         except Errno as failure:
+            if isinstance(failure, MissingInterpreterError):
+                raise
             if failure.errno == EACCES:
                 error = failure
             elif failure.errno not in (ENOENT, ENOTDIR):
@@ -100,10 +231,17 @@ def check_arguments(arguments: list[bytes], environment: list[bytes], stack_limi
         raise Errno(E2BIG)
 
 
-def load(
+def load_into(process: Process, prepared: Prepared, random: Random) -> None:
+    """Maps the program into the process's empty address space, and notes where it begins. Errno(ENOMEM)."""
+    prepared.entry, prepared.stack_pointer = _load(
+        process, prepared.program, prepared.arguments, prepared.environment, random
+    )
+
+
+def _load(
     process: Process, program: Program, arguments: list[bytes], environment: list[bytes], random: Random
 ) -> tuple[int, int]:
-    """Maps the program into the process's empty address space; (entry, stack pointer). Errno(ENOMEM)."""
+    """(entry, stack pointer). Errno(ENOMEM)."""
     image = program.image
     base = PIE_BASE - image.low if image.is_relocatable else 0
     limit = process.limits[common.RLIMIT_STACK][0]
@@ -111,22 +249,48 @@ def load(
     process.mmap_top = floor - MMAP_GAP_BYTES
     if base + image.low < ADDRESS_MIN or base + image.high > process.mmap_top:
         raise Errno(ENOMEM)  # it would lie where the stack must
-    backing = _backing(program)
-    for segment in image.segments:
-        _map_segment(process, segment, base, backing)
+    _map_segments(process, program, base)
     process.break_start = process.break_end = page_up(base + image.high)
+    start_at, interpreter_base = base + image.entry, 0
+    if program.interpreter is not None:
+        inner = program.interpreter.image
+        size = page_up(inner.high) - page_down(inner.low)
+        interpreter_base = process.space.free_range(size, 0, process.mmap_top) - page_down(inner.low)
+        _map_segments(process, program.interpreter, interpreter_base)
+        program.interpreter.file.drop()
+        start_at = interpreter_base + inner.entry
     protection = READ | WRITE | (EXECUTE if image.executable_stack else 0)
     frame = _Frame(STACK_TOP)
-    vectors = _vectors(process, program, base, frame, arguments, environment, random)
+    vectors = _vectors(process, program, base, frame, arguments, environment, random, interpreter_base)
     stack_pointer = (frame.address - len(vectors) * 8) & ~15
     start = page_down(stack_pointer) - STACK_START_BYTES
     process.space.map_stack(min(floor, start), start, STACK_TOP, protection)
     _store(process, stack_pointer, b"".join(value.to_bytes(8, "little") for value in vectors))
     _store(process, frame.address, bytes(frame.data))
+    _map_trampoline(process, image.architecture)
     process.executable = program.file
     process.name = program.path.rsplit(b"/", 1)[-1][:15]
     process.arguments, process.environment = list(arguments), list(environment)
-    return base + image.entry & _WORD, stack_pointer
+    return start_at & _WORD, stack_pointer
+
+
+_TRAMPOLINES: Final = {
+    X86_64: bytes.fromhex("b80f0000000f05"),  # mov eax, 15; syscall
+    ARM64: bytes.fromhex("681180d2010000d4"),  # mov x8, #139; svc #0
+}
+"""rt_sigreturn."""
+
+
+def _map_trampoline(process: Process, architecture: Architecture) -> None:
+    """Code that returns from a signal's handler, for actions that name none (ARM64's C libraries)."""
+    space = process.space
+    start = space.free_range(PAGE_BYTES, 0, process.mmap_top)
+    space.map_anonymous(start, PAGE_BYTES, READ | WRITE, b"[vdso]")
+    for view in space.pieces(start, 8, WRITE):
+        code = _TRAMPOLINES[architecture]
+        view[: len(code)] = code
+    space.protect(start, start + PAGE_BYTES, READ | EXECUTE)
+    process.sigreturn_address = start
 
 
 def _backing(program: Program) -> Backing:
@@ -142,6 +306,13 @@ def _backing(program: Program) -> Backing:
         dev=program.attributes.dev,
         close=file.drop,
     )
+
+
+def _map_segments(process: Process, program: Program, base: int) -> None:
+    """A program or its interpreter."""
+    backing = _backing(program)
+    for segment in program.image.segments:
+        _map_segment(process, segment, base, backing)
 
 
 def _map_segment(process: Process, segment: elf.Segment, base: int, backing: Backing) -> None:
@@ -188,6 +359,7 @@ def _vectors(
     arguments: list[bytes],
     environment: list[bytes],
     random: Random,
+    interpreter_base: int,
 ) -> list[int]:
     """argc, argv, envp and auxv as 64-bit words; their strings go onto the frame."""
     frame.push(bytes(8))
@@ -207,7 +379,7 @@ def _vectors(
         common.AUXV_PHDR: base + image.header_address & _WORD if image.header_address else 0,
         common.AUXV_PHENT: common.elf64_phdr.size,
         common.AUXV_PHNUM: image.header_count,
-        common.AUXV_BASE: 0,
+        common.AUXV_BASE: interpreter_base,
         common.AUXV_FLAGS: 0,
         common.AUXV_ENTRY: base + image.entry & _WORD,
         common.AUXV_UID: who.uid,

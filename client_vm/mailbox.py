@@ -26,13 +26,22 @@ class Mailbox:
         self._events: deque[tuple[object, ProcessEvent]] = deque()
         """(what makes another one superfluous while it waits, or None; the event)"""
         self._taken = 0
-        """Number of the last event that the worker has taken."""
         self._told = 0
         """Number of the last event that went into an answer."""
         self._waiting: tuple[int, Callable[[Reply], None]] | None = None
         """The AwaitEvents that has no answer yet: its slot, and how to answer it."""
         self.asked = False
         """Whether the worker has ever asked: it can take signals."""
+
+    @property
+    def taken(self) -> int:
+        """Number of the last event that the worker has taken."""
+        return self._taken
+
+    @property
+    def last(self) -> int:
+        """Number of the last event that there is."""
+        return self._taken + len(self._events)
 
     @property
     def full(self) -> bool:

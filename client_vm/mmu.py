@@ -10,13 +10,17 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from client_vm.abi.common import ENOMEM
+from client_vm import host
+from client_vm.abi.common import EACCES, ENOMEM
 from client_vm.arena import Arena, ArenaFullError
 from client_vm.cpu import EXECUTE, WRITE
 from client_vm.errors import Errno
 from client_vm.vma import ADDRESS_MAX, ADDRESS_MIN, PAGE_MASK, Backing, Vma, alike, page_down, page_up
+
+if TYPE_CHECKING:
+    from client_vm.segments import Segment
 
 MAPPINGS_MAX: Final = 65530
 """VMAs of one process: vm.max_map_count's default."""
@@ -41,6 +45,8 @@ class AddressSpace:
         self._starts: list[int] = []
         self._tight = 0, 0
         """(address, size): above the address, and below the top, no gap holds so much. 0: nothing is known."""
+        self.shared_writable = 0
+        """VMAs whose stores other processes may see: while there are some, atomics need the run lock."""
         self.flush_tlb: Callable[[], None] = lambda: None
         self.flush_code: Callable[[], None] = lambda: None
 
@@ -83,6 +89,8 @@ class AddressSpace:
             return None  # also where a stack must grow: that may call a server, and is not done in here
         if vma.backing is not None and not self._is_filled(vma, page):
             return None
+        if vma.segment is not None and not vma.segment.reaches(page - vma.start + vma.offset):
+            return None
         protection = vma.protection
         if protection & WRITE and protection & EXECUTE:
             if access == EXECUTE:
@@ -110,6 +118,8 @@ class AddressSpace:
             return False
         if vma.backing is not None and not self._is_filled(vma, page):
             self._fill(vma, page)
+        if vma.segment is not None and not vma.segment.reaches(page - vma.start + vma.offset):
+            raise BusError
         if access == EXECUTE and page in vma.writable_now:
             vma.writable_now.discard(page)
             self.flush_code()
@@ -165,6 +175,11 @@ class AddressSpace:
                         self._fill(vma, page_down(address))
                     except BusError:
                         return
+            if vma.segment is not None:
+                position = address - vma.start + vma.offset
+                if not vma.segment.reaches(page_down(position)):
+                    return
+                length = min(length, page_up(vma.segment.size_bytes) - position)
             if vma.executed and access == WRITE:
                 self.flush_code()
                 self.flush_tlb()  # or the CPU could translate the new bytes without asking
@@ -183,6 +198,9 @@ class AddressSpace:
         self._starts.insert(index, vma.start)
         if vma.backing is not None:
             vma.backing.users += 1
+        if vma.segment is not None:
+            vma.segment.users += 1
+            self.shared_writable += vma.segment.may_write
 
     def free_range(self, size_bytes: int, hint: int, top: int) -> int:
         """Start of a free range, top down from `top`, or `hint` itself if that is free. Errno(ENOMEM)."""
@@ -242,7 +260,12 @@ class AddressSpace:
         index = max(1, bisect_right(self._starts, start) - 1)
         while index < len(self.vmas) and self.vmas[index].start <= end:
             low, high = self.vmas[index - 1], self.vmas[index]
-            if low.end == high.start and low.physical + low.size_bytes == high.physical and alike(low, high):
+            if (
+                low.end == high.start
+                and low.physical + low.size_bytes == high.physical
+                and alike(low, high)
+                and self._equally_filled(low, high)
+            ):
                 low.end = high.end
                 low.filled |= high.filled
                 low.writable_now |= high.writable_now
@@ -251,6 +274,12 @@ class AddressSpace:
                 del self.vmas[index], self._starts[index]
             else:
                 index += 1
+
+    @staticmethod
+    def _equally_filled(low: Vma, high: Vma) -> bool:
+        """Whether a chunk of the file that both show a part of is here in both, or in neither."""
+        chunk, inside = divmod(high.offset, FILL_BYTES)
+        return high.backing is None or not inside or (chunk in low.filled) == (chunk in high.filled)
 
     def split(self, address: int) -> None:
         """Makes `address` a boundary between VMAs, if it lies inside one."""
@@ -321,6 +350,24 @@ class AddressSpace:
         self.insert(vma)
         return vma
 
+    def map_shared(self, start: int, size_bytes: int, protection: int, segment: "Segment", offset: int) -> Vma:
+        """A view of shared memory at a free range. Errno(ENOMEM)."""
+        vma = Vma(start, start + size_bytes, protection, 0, segment.name, None, offset, segment=segment)
+        if len(self.vmas) >= MAPPINGS_MAX:
+            raise Errno(ENOMEM)
+        try:
+            vma.physical = self.arena.take(size_bytes)
+        except ArenaFullError:
+            raise Errno(ENOMEM) from None
+        address = self.arena.address + vma.physical
+        try:
+            host.map_shared_at(address, size_bytes, segment.descriptor, offset, segment.may_write)
+        except OSError:
+            self.arena.give_back(vma.physical, size_bytes)
+            raise Errno(ENOMEM) from None
+        self.insert(vma)
+        return vma
+
     def unmap(self, start: int, end: int) -> None:
         """Removes what is mapped in [start, end)."""
         self.split(start)
@@ -336,8 +383,10 @@ class AddressSpace:
             self.flush_code()
         for vma in gone:
             low = vma.floor or vma.start
+            if vma.segment is not None:
+                host.map_anonymous_at(self.arena.address + vma.physical, vma.size_bytes)
             self.arena.give_back(vma.physical - (vma.start - low), vma.end - low)
-        self.charge(-sum(vma.size_bytes for vma in gone if vma.protection & WRITE))
+        self.charge(-sum(vma.charged_bytes for vma in gone))
         for vma in gone:
             self._drop_backing(vma)
 
@@ -346,8 +395,12 @@ class AddressSpace:
         assert self.vmas[index] is vma
         del self.vmas[index], self._starts[index]
 
-    @staticmethod
-    def _drop_backing(vma: Vma) -> None:
+    def _drop_backing(self, vma: Vma) -> None:
+        if vma.segment is not None:
+            self.shared_writable -= vma.segment.may_write
+            # As below: its owner notices the end of the session at the latest.
+            with suppress(Errno):
+                vma.segment.drop()
         if vma.backing is not None:
             vma.backing.users -= 1
             if not vma.backing.users:
@@ -357,9 +410,13 @@ class AddressSpace:
 
     def protect(self, start: int, end: int, protection: int) -> None:
         """mprotect(2) of a range that is covered. Errno(ENOMEM) by charge or number of mappings."""
+        affected = list(self.overlapping(start, end))
+        if protection & WRITE and any(vma.segment and not vma.segment.may_write for vma in affected):
+            raise Errno(EACCES)
         growth = sum(
-            (WRITE & protection and not vma.protection & WRITE) and min(end, vma.end) - max(start, vma.start)
-            for vma in self.overlapping(start, end)
+            min(end, vma.end) - max(start, vma.start)
+            for vma in affected
+            if WRITE & protection and not vma.protection & WRITE and vma.segment is None
         )
         if growth:
             self.charge(growth)
@@ -373,8 +430,8 @@ class AddressSpace:
         returned = 0
         flush_code = False
         for vma in self.overlapping(start, end):
-            if vma.protection & WRITE and not protection & WRITE:
-                returned += vma.size_bytes
+            if not protection & WRITE:
+                returned += vma.charged_bytes
             # Bytes written while the pages were not executable may have been translated before that.
             flush_code |= vma.executed or bool(protection & EXECUTE and vma.protection & WRITE)
             vma.protection = protection
@@ -419,15 +476,15 @@ class AddressSpace:
             return
         if charged:
             self.charge(-charged)
-        tail = replace(
-            vma, start=vma.end, end=vma.end + size_bytes, filled=set(), writable_now=set(), floor=0
-        )
+        tail = replace(vma, start=vma.end, end=vma.end + size_bytes, filled=set(), writable_now=set(), floor=0)
         tail.offset = vma.offset + vma.size_bytes
         self._map(tail)
 
     def discard(self, start: int, end: int) -> None:
         """MADV_DONTNEED: anonymous pages read as zeros, file pages as the file."""
         for vma in self.overlapping(start, end):
+            if vma.segment is not None:
+                continue  # the pages are everybody's
             low, high = max(start, vma.start), min(end, vma.end)
             self.arena.zero(low - vma.start + vma.physical, high - low)
             if vma.backing is not None:
@@ -455,3 +512,18 @@ class AddressSpace:
         """Unmaps everything."""
         for vma in list(self.vmas):
             self.unmap(vma.start, vma.end)
+
+    # -- forks ------------------------------------------------------------------------------------
+
+    def leave_out_of_fork(self) -> None:
+        """The next clone of this host process gets nothing of the arena."""
+        host.advise(self.arena.address, self.arena.size_bytes, host.MADV_DONTFORK)
+
+    def take_into_fork(self) -> None:
+        host.advise(self.arena.address, self.arena.size_bytes, host.MADV_DOFORK)
+
+    def drop_all(self) -> None:
+        for vma in self.vmas:
+            self._drop_backing(vma)
+        self.vmas.clear()
+        self._starts.clear()

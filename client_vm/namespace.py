@@ -7,7 +7,7 @@ and go back to the server where that leads out again (a symlink, "..").
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from client_vm.abi.common import AT_FDCWD, ELOOP, ENOENT, ENOTDIR
+from client_vm.abi.common import AT_FDCWD, EACCES, ELOOP, ENOENT, ENOTDIR
 from client_vm.descriptors import RemoteFile
 from client_vm.errors import Errno
 from client_vm.nodes import Directory, Node, OpenDirectory, OpenNode, OpenObject
@@ -56,9 +56,7 @@ def locate(
     raise Errno(ELOOP)
 
 
-def start(
-    task: "Task", directory_fd: int, path: bytes, follow: bool, empty_ok: bool
-) -> "Place | Node | _Local":
+def start(task: "Task", directory_fd: int, path: bytes, follow: bool, empty_ok: bool) -> "Place | Node | _Local":
     """Where a walk begins."""
     if not path and not empty_ok:
         raise Errno(ENOENT)
@@ -74,6 +72,24 @@ def start(
         mount, inside = _mount_of(base.node.path)
         return _Local(mount, inside + b"/" + path)
     raise Errno(ENOTDIR)
+
+
+def place_of(task: "Task", directory_fd: int, path: bytes, follow: bool, empty_ok: bool) -> Place:
+    """A place for the file server; what is of ours has no bytes to run. Errno: EACCES, and locate's."""
+    where = start(task, directory_fd, path, follow, empty_ok)
+    if isinstance(where, _Local):
+        return cross(task, where.mount, where.remaining)
+    if isinstance(where, Node):
+        raise Errno(EACCES)
+    return where
+
+
+def cross(task: "Task", mount: bytes, remaining: bytes) -> Place:
+    """Where a walk that crossed into /proc or /dev comes back to the file server's tree. Errno(EACCES)."""
+    where = resolve_crossing(task, mount, remaining, follow=True)
+    if isinstance(where, Node):
+        raise Errno(EACCES)
+    return where
 
 
 def resolve_crossing(task: "Task", mount: bytes, remaining: bytes, follow: bool) -> "Place | Node":
@@ -114,9 +130,7 @@ def _is_link(node: Node) -> bool:
     return type(node).link_target is not Node.link_target
 
 
-def _follow(
-    task: "Task", parent: Node, link: Node, rest: list[bytes], follow: bool
-) -> "Place | Node | _Local":
+def _follow(task: "Task", parent: Node, link: Node, rest: list[bytes], follow: bool) -> "Place | Node | _Local":
     """Where a symlink leads, with what is left of the path behind it."""
     target = link.link_object(task)
     tail = b"/".join(rest)

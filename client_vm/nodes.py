@@ -126,7 +126,10 @@ class OpenObject(Node):
         return self._file.attributes()
 
     def open(self, task: "Task", flags: int) -> OpenFile:
-        # A pipe or terminal of the caller cannot be opened anew by a worker: the description is shared.
+        # A pipe or terminal cannot be opened anew by a worker: the description is shared, if it allows as much.
+        access, allowed = (each & common.O_ACCMODE for each in (flags, self._file.flags))
+        if allowed not in (common.O_RDWR, access):
+            raise Errno(EACCES)
         self._file.users += 1
         return self._file
 
@@ -212,8 +215,9 @@ class OpenText(OpenNode):
         return count
 
     def read(self, views: list[memoryview]) -> int:
-        count = self.pread(views, self.offset)
-        self.offset += count
+        with self.alone():
+            count = self.pread(views, self.offset)
+            self.offset += count
         return count
 
     def seek(self, offset: int, whence: int) -> int:
@@ -302,6 +306,8 @@ def device_nodes() -> dict[bytes, Node]:
         b"random": Device(b"/dev/random", 8, RandomFile),
         b"urandom": Device(b"/dev/urandom", 9, RandomFile),
         b"tty": Device(b"/dev/tty", 0, _open_tty, major=5),
+        # shm_open(3) and sem_open(3) make files there, which the file server must have.
+        b"shm": Symlink(b"/dev/shm", lambda _: b"/tmp"),
         b"fd": Symlink(b"/dev/fd", lambda _: b"/proc/self/fd"),
         b"stdin": Symlink(b"/dev/stdin", lambda _: b"/proc/self/fd/0"),
         b"stdout": Symlink(b"/dev/stdout", lambda _: b"/proc/self/fd/1"),

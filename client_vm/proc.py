@@ -22,11 +22,11 @@ def _maps_line(vma: Vma) -> bytes:
     flags = "".join(
         letter if vma.protection & bit else "-" for letter, bit in (("r", READ), ("w", WRITE), ("x", EXECUTE))
     )
-    backing = vma.backing
+    backing = vma.backing or (vma.segment if vma.segment is not None and vma.segment.ino else None)
+    sharing = "p" if vma.segment is None else "s"
     major, minor = (backing.dev >> 32, backing.dev & 0xFFFFFFFF) if backing else (0, 0)
-    line = (
-        f"{vma.start:08x}-{vma.end:08x} {flags}p {vma.offset if backing else 0:08x} {major:02x}:{minor:02x} "
-    )
+    offset = vma.offset if backing else 0
+    line = f"{vma.start:08x}-{vma.end:08x} {flags}{sharing} {offset:08x} {major:02x}:{minor:02x} "
     head = (line + str(backing.ino if backing else 0)).encode()
     name = vma.name.replace(b"\n", b"\\012")  # one line each, whatever a file is called
     return (head.ljust(73) + name if name else head + b" ") + b"\n"
@@ -43,7 +43,7 @@ def _environ(task: "Task") -> bytes:
 def _sizes(task: "Task") -> tuple[int, int]:
     """(virtual, private writable) bytes of the address space."""
     vmas = task.process.space.vmas
-    return sum(vma.size_bytes for vma in vmas), sum(vma.size_bytes for vma in vmas if vma.protection & WRITE)
+    return sum(vma.size_bytes for vma in vmas), sum(vma.charged_bytes for vma in vmas)
 
 
 def _status(task: "Task") -> bytes:
@@ -68,8 +68,8 @@ def _status(task: "Task") -> bytes:
         b"VmHWM:\t%8d kB" % (task.kernel.resident_bytes() >> 10),
         b"VmRSS:\t%8d kB" % (task.kernel.resident_bytes() >> 10),
         b"VmData:\t%8d kB" % (data >> 10),
-        b"Threads:\t1",
-        b"SigBlk:\t%016x" % process.signals.blocked,
+        b"Threads:\t%d" % len(process.tasks),
+        b"SigBlk:\t%016x" % task.blocked,
         b"SigIgn:\t%016x" % process.signals.ignored(),
         b"SigCgt:\t%016x" % process.signals.caught(),
     ]

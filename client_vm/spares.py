@@ -72,6 +72,8 @@ class Spares:
         """Of workers, and of spares that were handed out."""
         self._held: dict[int, int] = {}
         """How many spares each worker has, those included that are on their way."""
+        self._early: dict[int, int] = {}
+        """How many a child has asked for that nobody has told of yet."""
         self._ready: deque[_Spare] = deque()
         self._demand: deque[int] = deque()
         """Guest pids whose workers are to get one more, each."""
@@ -108,13 +110,16 @@ class Spares:
             self._top_up(pid)
         if child in self._links:
             self._held[child] = 0
+            self.ask(child, self._early.pop(child, 0))
             self._nursery.start_soon(self._settle, child)
 
     def ask(self, pid: int, count: int) -> None:
         """A worker needs so many more."""
         held = self._held.get(pid)
         if held is None:
-            return  # a spare, or it has ended
+            if pid in self._links:  # a child that nobody has told of yet
+                self._early[pid] = min(ASKED_MAX, self._early.get(pid, 0) + count)
+            return
         count = max(0, min(count, ASKED_MAX - held))
         self._held[pid] = held + count
         self._demand.extend([pid] * count)
@@ -129,6 +134,7 @@ class Spares:
 
     def _leave(self, pid: int) -> None:
         self._held.pop(pid, None)
+        self._early.pop(pid, None)
         link = self._links.pop(pid, None)
         if link is not None:
             link.end()

@@ -47,6 +47,10 @@ from ipc.ring_server import RingServer
 from ipc.seams import Clock, HostClock
 
 KINDS: Final[dict[str, ServerKind]] = {"file": SERVER_KIND_FILE, "memory": SERVER_KIND_MEMORY}
+HEARD_S: Final = 3
+"""How long a guest may take to hear of a signal from outside."""
+LEAVE_S: Final = 1.0
+"""How long the first process's worker may take to end: a server that hangs does not keep the run."""
 TERMINALS: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGHUP, signal.SIGWINCH)
 """Signals from outside that go to the guest's foreground group, as a terminal's; others to the first process."""
 
@@ -124,7 +128,9 @@ class _Supervisor:
         self._tasks = tasks
         servers = {server.process.pid for server in self._run.servers.values()}
         self._workers = Workers(tasks, servers, ended=self._worker_ended, forked=self._worker_forked)
-        self._service = KernelService(self._table, self._workers, self._note_stop)
+        self._service = KernelService(
+            self._table, self._workers, stopped=self._note_stop, leaving=self._worker_leaving
+        )
         self._rings = RingServer(self._service, self._clock)
         ended.callback(self._rings.close)
         tasks.start_soon(self._rings.run)
@@ -144,7 +150,20 @@ class _Supervisor:
         elif trouble:
             self._end(EXIT_FAILURE, f"the worker broke the rules of its kernel ring: {trouble}")
         else:
-            self._end(ended.status if ended.code == CLD_EXITED else 128 + ended.status)
+            self._end_as(ended)
+
+    def _worker_leaving(self, pid: int, ended: Ended) -> None:
+        """It has said how it ends, and takes leave of its servers."""
+        if pid == FIRST_PID:
+            self._tasks.start_soon(self._end_soon, ended)
+
+    async def _end_soon(self, ended: Ended) -> None:
+        await trio.sleep(LEAVE_S)
+        self._end_as(ended)
+
+    def _end_as(self, ended: Ended) -> None:
+        """The run ends as the first process did."""
+        self._end(ended.status if ended.code == CLD_EXITED else 128 + ended.status)
 
     def _worker_forked(self, pid: int, child: int) -> None:
         self._spares.forked(pid, child)
@@ -230,13 +249,27 @@ class _Supervisor:
         """A signal from outside: the guest's affair as soon as it can take signals."""
         if self._service.takes_signals(FIRST_PID):
             if number in TERMINALS:
-                self._service.tell(self._table.post_group(self._table.foreground, Signal(number, SI_KERNEL)))
+                told = self._table.post_group(self._table.foreground, Signal(number, SI_KERNEL))
             else:
-                self._service.tell(self._table.post(FIRST_PID, Signal(number, SI_USER)))
+                told = self._table.post(FIRST_PID, Signal(number, SI_USER))
+            self._service.tell(told)
+            if number not in (signal.SIGTSTP, signal.SIGWINCH):
+                for each in told:
+                    self._tasks.start_soon(self._insist, each.pid, number)
         elif number == signal.SIGTSTP:
             self._stop((FIRST_PID,))
         elif number != signal.SIGWINCH:
             self._end(128 + number)
+
+    async def _insist(self, pid: int, number: int) -> None:
+        """A guest that waits for a server which is gone hears nothing, and is to end all the same: as natively,
+        where a fatal signal ends a wait for a network file system too."""
+        event = self._service.last_event(pid)
+        for _ in range(HEARD_S):  # one by one: if we are stopped meanwhile, that is one of them at most
+            await trio.sleep(1)
+            if not self._service.is_deaf(pid, event):
+                return
+        self._service.end_deaf(pid, number)
 
     def _note_stop(self) -> None:
         self._stopped.set()

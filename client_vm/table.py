@@ -29,7 +29,25 @@ from client_vm.arguments import (
     out_struct,
 )  # fmt: skip
 from client_vm.rows import TABLE
-from client_vm.syscalls import clocks, files, memory, metadata, names, processes, xattrs
+from client_vm.syscalls import (
+    children,
+    clocks,
+    control,
+    copying,
+    events,
+    execution,
+    files,
+    locks,
+    memory,
+    metadata,
+    names,
+    pipes,
+    polling,
+    processes,
+    signalling,
+    threads,
+    xattrs,
+)
 
 row, refuse = TABLE.row, TABLE.refuse
 
@@ -61,16 +79,48 @@ row("fsync", files.fsync, FD)
 row("fdatasync", files.fsync, FD)
 row("fadvise64", files.fadvise64, FD, OFFSET, OFFSET, INT)
 row("readahead", files.readahead, FD, OFFSET, SIZE)
-row("sendfile", files.sendfile, FD, FD, OPTIONAL_OUT_BUFFER, SIZE)
+row("sendfile", copying.sendfile, FD, FD, OPTIONAL_OUT_BUFFER, SIZE)
 row(
-    "copy_file_range", files.copy_file_range,
+    "copy_file_range", copying.copy_file_range,
     FD, OPTIONAL_OUT_BUFFER, FD, OPTIONAL_OUT_BUFFER, SIZE, UINT,
 )  # fmt: skip
-row("dup", files.dup, FD)
-row("dup2", files.dup2, FD, FD)
-row("dup3", files.dup3, FD, FD, INT)
-row("fcntl", files.fcntl, FD, UINT, ULONG, partial="locks come with processes")
-row("ioctl", files.ioctl, FD, UINT, OUT_BUFFER, partial="terminal requests and FIONREAD")
+row("dup", control.dup, FD)
+row("dup2", control.dup2, FD, FD)
+row("dup3", control.dup3, FD, FD, INT)
+row("fcntl", control.fcntl, FD, UINT, ULONG, partial="no leases, no O_ASYNC")
+row("ioctl", control.ioctl, FD, UINT, OUT_BUFFER, partial="terminal requests, FIONREAD, FIONBIO")
+
+row("pipe", pipes.pipe, OUT_BUFFER)
+row("pipe2", pipes.pipe2, OUT_BUFFER, INT)
+row(
+    "splice", copying.splice,
+    FD, OPTIONAL_OUT_BUFFER, FD, OPTIONAL_OUT_BUFFER, SIZE, UINT,
+)  # fmt: skip
+row("tee", copying.tee, FD, FD, SIZE, UINT)
+row("vmsplice", copying.vmsplice, FD, IOVEC, ULONG, UINT)
+row("flock", locks.flock, FD, UINT, partial="files of the file server")
+
+# Waiting for many.
+row("poll", polling.poll, OUT_BUFFER, UINT, INT)
+row("ppoll", polling.ppoll, OUT_BUFFER, UINT, OPTIONAL_OUT_BUFFER, IN_BUFFER, SIZE)
+row("select", polling.select, INT, ADDRESS, ADDRESS, ADDRESS, OPTIONAL_OUT_BUFFER)
+row("pselect6", polling.pselect6, INT, ADDRESS, ADDRESS, ADDRESS, OPTIONAL_OUT_BUFFER, ADDRESS)
+row("epoll_create", events.epoll_create, INT)
+row("epoll_create1", events.epoll_create1, INT)
+row("epoll_ctl", events.epoll_ctl, FD, INT, FD, IN_BUFFER)
+row("epoll_wait", events.epoll_wait, FD, OUT_BUFFER, INT, INT)
+row("epoll_pwait", events.epoll_pwait, FD, OUT_BUFFER, INT, INT, IN_BUFFER, SIZE)
+row("epoll_pwait2", events.epoll_pwait2, FD, OUT_BUFFER, INT, OPTIONAL_OUT_BUFFER, IN_BUFFER, SIZE)
+row("eventfd", events.eventfd, UINT)
+row("eventfd2", events.eventfd2, UINT, INT)
+row("timerfd_create", events.timerfd_create, INT, INT)
+row(
+    "timerfd_settime", events.timerfd_settime,
+    FD, INT, IN_BUFFER, out_struct(common.itimerspec, optional=True),
+)  # fmt: skip
+row("timerfd_gettime", events.timerfd_gettime, FD, out_struct(common.itimerspec))
+row("signalfd", events.signalfd, FD, IN_BUFFER, SIZE)
+row("signalfd4", events.signalfd4, FD, IN_BUFFER, SIZE, INT)
 
 # Names.
 row("mkdir", names.mkdir, PATH, MODE)
@@ -137,7 +187,8 @@ row("fremovexattr", xattrs.fremovexattr, FD, NAME)
 
 # Memory.
 row("brk", memory.brk, ADDRESS)
-row("mmap", memory.mmap, ADDRESS, SIZE, ULONG, ULONG, FD, ULONG, partial="MAP_SHARED is ENODEV so far")
+row("mmap", memory.mmap, ADDRESS, SIZE, ULONG, ULONG, FD, ULONG, partial="no huge pages")
+row("memfd_create", memory.memfd_create, NAME, UINT, partial="no huge pages")
 row("munmap", memory.munmap, ADDRESS, SIZE)
 row("mprotect", memory.mprotect, ADDRESS, SIZE, ULONG)
 row("mremap", memory.mremap, ADDRESS, SIZE, SIZE, ULONG, ADDRESS, partial="no MREMAP_DONTUNMAP")
@@ -164,11 +215,13 @@ row("times", clocks.times, out_struct(common.tms, optional=True))
 
 # The process.
 row("getpid", processes.getpid)
-row("getppid", processes.getppid)
-row("gettid", processes.getpid)
-row("getpgrp", processes.getpgrp)
-row("getpgid", processes.getpgid, PID, partial="its own process only")
-row("getsid", processes.getsid, PID, partial="its own process only")
+row("getppid", children.getppid)
+row("gettid", threads.gettid)
+row("getpgrp", children.getpgrp)
+row("getpgid", children.getpgid, PID)
+row("getsid", children.getsid, PID)
+row("setpgid", children.setpgid, PID, PID)
+row("setsid", children.setsid)
 row("getuid", processes.getuid)
 row("geteuid", processes.geteuid)
 row("getgid", processes.getgid)
@@ -191,28 +244,68 @@ row("sched_getaffinity", processes.sched_getaffinity, PID, UINT, OUT_BUFFER, par
 row("sched_yield", processes.sched_yield)
 row("getcpu", processes.getcpu, OPTIONAL_OUT_BUFFER, OPTIONAL_OUT_BUFFER)
 row("getrandom", processes.getrandom, OUT_BUFFER, SIZE, UINT)
-row("set_tid_address", processes.set_tid_address, ADDRESS)
 row("arch_prctl", processes.arch_prctl, INT, ADDRESS)
 row("prctl", processes.prctl, INT, ULONG, ULONG, ULONG, ULONG, partial="the task's name, dumpable")
+
+# Processes and threads.
+row("fork", children.fork)
+row("vfork", children.vfork)
+row("clone", children.clone, ULONG, ADDRESS, ADDRESS, ADDRESS, ADDRESS, partial="no namespaces, no pidfd")
+row("clone3", children.clone3, IN_BUFFER, SIZE, partial="no namespaces, no pidfd")
+row("execve", execution.execve, PATH, ADDRESS, ADDRESS)
+row("execveat", execution.execveat, FD, PATH, ADDRESS, ADDRESS, INT)
 row(
-    "rt_sigaction", processes.rt_sigaction,
-    INT, in_struct(common.sigaction, optional=True), out_struct(common.sigaction, optional=True), SIZE,
-    partial="handlers are kept, not called yet",
+    "wait4", children.wait4,
+    PID, OPTIONAL_OUT_BUFFER, UINT, out_struct(common.rusage, optional=True),
 )  # fmt: skip
-row("rt_sigprocmask", processes.rt_sigprocmask, INT, IN_BUFFER, OUT_BUFFER, SIZE)
-row("rt_sigpending", processes.rt_sigpending, OUT_BUFFER, SIZE)
 row(
-    "sigaltstack", processes.sigaltstack,
+    "waitid", children.waitid,
+    INT, PID, OPTIONAL_OUT_BUFFER, UINT, out_struct(common.rusage, optional=True), partial="no P_PIDFD",
+)  # fmt: skip
+row("exit", threads.exit_, INT)
+row("exit_group", children.exit_group, INT)
+row("set_tid_address", threads.set_tid_address, ADDRESS)
+row("set_robust_list", threads.set_robust_list, ADDRESS, SIZE)
+row("get_robust_list", threads.get_robust_list, PID, OUT_BUFFER, OUT_BUFFER, partial="its own process only")
+row(
+    "futex", threads.futex, ADDRESS, INT, UINT, ULONG, ADDRESS, UINT,
+    partial="no priority inheritance",
+)  # fmt: skip
+
+# Signals.
+row(
+    "rt_sigaction", signalling.rt_sigaction,
+    INT, in_struct(common.sigaction, optional=True), out_struct(common.sigaction, optional=True), SIZE,
+)  # fmt: skip
+row("rt_sigprocmask", signalling.rt_sigprocmask, INT, IN_BUFFER, OUT_BUFFER, SIZE)
+row("rt_sigpending", signalling.rt_sigpending, OUT_BUFFER, SIZE)
+row("rt_sigreturn", signalling.rt_sigreturn)
+row("rt_sigsuspend", signalling.rt_sigsuspend, IN_BUFFER, SIZE)
+row(
+    "rt_sigtimedwait", signalling.rt_sigtimedwait,
+    IN_BUFFER, OPTIONAL_OUT_BUFFER, in_struct(common.timespec, optional=True), SIZE,
+)  # fmt: skip
+row("rt_sigqueueinfo", signalling.rt_sigqueueinfo, PID, INT, IN_BUFFER)
+row("rt_tgsigqueueinfo", signalling.rt_tgsigqueueinfo, PID, PID, INT, IN_BUFFER)
+row("pause", signalling.pause)
+row(
+    "sigaltstack", signalling.sigaltstack,
     in_struct(common.sigaltstack, optional=True), out_struct(common.sigaltstack, optional=True),
 )  # fmt: skip
-row("kill", processes.kill, PID, INT, partial="its own process only")
-row("tkill", processes.tkill, PID, INT, partial="its own process only")
-row("tgkill", processes.tgkill, PID, PID, INT, partial="its own process only")
-row("exit", processes.exit_group, INT)
-row("exit_group", processes.exit_group, INT)
+row("kill", signalling.kill, PID, INT)
+row("tkill", signalling.tkill, PID, INT)
+row("tgkill", signalling.tgkill, PID, PID, INT)
+row("alarm", clocks.alarm, UINT)
+row(
+    "setitimer", clocks.setitimer,
+    INT, in_struct(common.itimerval, optional=True), out_struct(common.itimerval, optional=True),
+)  # fmt: skip
+row("getitimer", clocks.getitimer, INT, out_struct(common.itimerval))
 
 # Refused for good, each for a reason.
 refuse("rseq", ENOSYS, "C libraries run without it")
-refuse("set_robust_list", ENOSYS, "comes with threads; C libraries run without it")
 refuse("io_uring_setup", ENOSYS, "programs fall back to read and write")
 refuse("userfaultfd", ENOSYS, "the MMU is farcall's own")
+refuse("inotify_init", ENOSYS, "programs fall back to looking again; the file server tells no events yet")
+refuse("inotify_init1", ENOSYS, "as inotify_init")
+refuse("fanotify_init", ENOSYS, "as inotify_init; it needs CAP_SYS_ADMIN")

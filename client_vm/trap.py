@@ -1,9 +1,12 @@
-"""One trap, one way out: decode, dispatch and -errno. Nothing else writes a syscall's result register."""
+"""One trap, one way out: decode, dispatch and -errno. Nothing else writes a syscall's result register,
+but for calls that have waited, whose result the scheduler hands on.
+"""
 
 from typing import TYPE_CHECKING, Final
 
 from client_vm.abi.common import ENOSYS
-from client_vm.errors import Errno
+from client_vm.errors import Errno, NoResult
+from client_vm.waiting import Blocking
 
 if TYPE_CHECKING:
     from client_vm.process import Task
@@ -11,11 +14,12 @@ if TYPE_CHECKING:
 _ENOSYS: Final = -ENOSYS
 
 
-def trap(task: "Task") -> None:
-    """Carries out the syscall that ended the last run, and writes its result.
+def trap(task: "Task") -> Blocking | None:
+    """Carries out the syscall that ended the last run, and writes its result; or returns the rest of a call
+    that must wait.
 
-    Errno becomes -errno; GuestExit passes on to the worker. Numbers are 32 bits wide, as the kernel takes
-    them (x86-64: `unsigned int nr`, ARM64: the low half of x8).
+    Errno becomes -errno; GuestExit and ThreadExit pass on to the scheduler. Numbers are 32 bits wide, as the
+    kernel takes them (x86-64: `unsigned int nr`, ARM64: the low half of x8).
     """
     cpu = task.cpu
     values = cpu.values
@@ -23,12 +27,17 @@ def trap(task: "Task") -> None:
     dispatch = task.dispatch
     found = dispatch.calls.get(number)
     if found is None:
-        result = -dispatch.refused[number] if number in dispatch.refused else _ENOSYS
-    else:
-        handler, decoders = found
-        try:
-            arguments = [decode(task, values[index]) for index, decode in enumerate(decoders, 1)]
-            result = handler(task, *arguments)
-        except Errno as error:
-            result = -error.errno
-    cpu.finish_syscall(result)
+        cpu.finish_syscall(-dispatch.refused[number] if number in dispatch.refused else _ENOSYS)
+        return None
+    handler, decoders = found
+    try:
+        arguments = [decode(task, values[index]) for index, decode in enumerate(decoders, 1)]
+        result = handler(task, *arguments)
+    except Errno as error:
+        result = -error.errno
+    except NoResult:
+        return None
+    if isinstance(result, int):
+        cpu.finish_syscall(result)
+        return None
+    return result

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from client_vm.abi.common import EFAULT
 from client_vm.arena import PAGE_BYTES
+from client_vm.cpu import WRITE
 from client_vm.errors import Errno
+
+if TYPE_CHECKING:
+    from client_vm.segments import Segment
 
 PAGE_MASK: Final = PAGE_BYTES - 1
 ADDRESS_MAX: Final = 0x7FFF_FFFF_F000
@@ -57,6 +61,8 @@ class Vma:
     """Pages of an RWX mapping whose last grant was to write."""
     floor: int = 0
     """Of a stack: how far down `start` may still grow; its extent begins there. 0: does not grow."""
+    segment: "Segment | None" = None
+    """Shared memory that the mapping shows, from `offset` on; None: its pages are the process's own."""
     executed: bool = False
     """Whether the CPU may hold translations of its bytes, or a way to make some without asking."""
 
@@ -64,14 +70,21 @@ class Vma:
     def size_bytes(self) -> int:
         return self.end - self.start
 
+    @property
+    def charged_bytes(self) -> int:
+        """Private writable memory, as the memory server counts it."""
+        return self.size_bytes if self.protection & WRITE and self.segment is None else 0
+
 
 def alike(low: Vma, high: Vma) -> bool:
     """Whether two neighbours show the same thing on, apart from where their pages lie."""
     if low.protection != high.protection or low.name != high.name or low.backing is not high.backing:
         return False
+    if low.segment is not high.segment:
+        return False
     if high.floor or low.floor:
         return False
-    return low.backing is None or low.offset + low.size_bytes == high.offset
+    return (low.backing is None and low.segment is None) or low.offset + low.size_bytes == high.offset
 
 
 def check_range(address: int, size_bytes: int) -> None:

@@ -119,6 +119,7 @@ class Client:
         pause: Callable[[float], None],
         slots_max: int = SLOTS_MAX,
         server_timeout_s: float | None = None,
+        handles_used: int = 0,
     ) -> None:
         """`session`, `opcodes` and `slots_max` are those of the HelloResponse.
 
@@ -136,7 +137,7 @@ class Client:
         self._timeout_s = server_timeout_s
         self._slots: dict[int, _Slot] = {}
         self._slots_used = 0
-        self._handles_used = 0
+        self.handles_used = handles_used
         self._lost = ""
         self._held = _NO_TRY
         """The completed try whose data and descriptor the caller may still take."""
@@ -151,8 +152,8 @@ class Client:
 
     def new_handle(self) -> int:
         """A handle number never used before in this session; from 1."""
-        self._handles_used += 1
-        return self._handles_used
+        self.handles_used += 1
+        return self.handles_used
 
     def supports(self, operation: Operation) -> bool:
         """Whether the server offers it."""
@@ -290,6 +291,17 @@ class Client:
     def distrust(self, why: str) -> None:
         """The server broke the protocol: no call goes on."""
         self._lost = self._lost or why
+
+    def farewell(self, request: Message, patience_s: float) -> None:
+        """A PURE call whose answer nobody needs: a server that is away is not waited for.
+
+        Returns when it is answered, or after so many seconds.
+        """
+        call = encode_request(request, b"")
+        call.session, call.slot = self.session, self._new_number()
+        with suppress(BrokenError, FullError, MalformedError):
+            tag = self._channel.submit(call, 0)
+            self._channel.wait(tag, self._clock.monotonic_s() + patience_s)
 
     def close(self) -> None:
         """Closes the carrier; the server ends the session."""

@@ -1,25 +1,30 @@
-"""Open files: open, close, read, write, seek, duplicate, control (man 2 of each)."""
+"""Open files: open, close, read, write, seek (man 2 of each)."""
 
+import stat as stat_bits
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from client_vm.abi import common
-from client_vm.abi.common import AT_FDCWD, EBADF, EINVAL, EISDIR, ENOTTY, EPIPE, ESPIPE, EXDEV
+from client_vm.abi.common import AT_FDCWD, EAGAIN, EBADF, EINVAL, EISDIR, EPIPE, ESPIPE
 from client_vm.arena import PAGE_BYTES
-from client_vm.arguments import InBuffer, IoVector, OutBuffer
-from client_vm.descriptors import HostStream, OpenFile, RemoteFile
+from client_vm.arguments import RW_BYTES_MAX, InBuffer, IoVector, OutBuffer
+from client_vm.descriptors import OpenFile, RemoteFile
 from client_vm.errors import Errno
+from client_vm.event_files import SignalQueue
+from client_vm.host_files import HostBacked
 from client_vm.namespace import locate
 from client_vm.nodes import Node, OpenNode
 from client_vm.process import Task
 from client_vm.signals import raise_signal
+from client_vm.waiting import Blocking, WouldBlock, until_possible
 from farcall.v1.file_pb2 import OpenFlag, OpenRequest, Place
 
 CLOSE_RANGE_UNSHARE: Final = 1 << 1
 CLOSE_RANGE_CLOEXEC: Final = 1 << 2
 """linux/close_range.h."""
-COPY_BYTES: Final = 256 << 10
-"""Moved at once by calls that copy between two files."""
+CHUNK_BYTES: Final = 256 << 10
+"""Of a long write that waits in between: tried at once. More than PIPE_BUF, up to which writes are atomic."""
 
 
 # -- open and close ---------------------------------------------------------------------------------
@@ -127,6 +132,8 @@ def close(task: Task, fd: int) -> int:
 def close_range(task: Task, first: int, last: int, flags: int) -> int:
     if first > last or flags & ~(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE):
         raise Errno(EINVAL)
+    if flags & CLOSE_RANGE_UNSHARE and len(task.process.tasks) > 1:
+        raise Errno(EINVAL)  # the threads of a process share one table here
     fds = task.process.fds
     for fd in fds.numbers():
         if first <= fd <= last:
@@ -140,24 +147,34 @@ def close_range(task: Task, first: int, last: int, flags: int) -> int:
 # -- data -------------------------------------------------------------------------------------------
 
 
-def _readable(task: Task, fd: int) -> OpenFile:
+def readable(task: Task, fd: int) -> OpenFile:
     file = task.process.fds.get(fd)
     file.check_readable()
     return file
 
 
-def _writable(task: Task, fd: int) -> OpenFile:
+def writable(task: Task, fd: int) -> OpenFile:
     file = task.process.fds.get(fd)
     file.check_writable()
     return file
 
 
-def _joined(views: list[memoryview]) -> memoryview:
-    """The bytes of the views as one, copied once if they are several."""
-    return views[0] if len(views) == 1 else memoryview(b"".join(views))
+def joined(views: list[memoryview], done: int = 0, bytes_max: int = RW_BYTES_MAX) -> memoryview:
+    """The bytes of the views from `done` on, at most bytes_max, as one; copied once if they are several."""
+    parts = []
+    for view in views:
+        if done >= len(view):
+            done -= len(view)
+            continue
+        parts.append(view[done : done + bytes_max])
+        bytes_max -= len(parts[-1])
+        done = 0
+        if not bytes_max:
+            break
+    return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
 
-def _written(task: Task, write: Callable[[], int]) -> int:
+def with_sigpipe(task: Task, write: Callable[[], int]) -> int:
     """A write whose broken pipe also raises SIGPIPE (pipe(7))."""
     try:
         return write()
@@ -167,59 +184,126 @@ def _written(task: Task, write: Callable[[], int]) -> int:
         raise
 
 
-def read(task: Task, fd: int, buffer: OutBuffer, count: int) -> int:
-    return _readable(task, fd).read(buffer.views(count))
+def holding(file: OpenFile, call: Blocking) -> Blocking:
+    """While a call waits the description lives on, even if another thread closes its last fd."""
+    file.users += 1
+    try:
+        return (yield from call)
+    finally:
+        file.drop()
 
 
-def write(task: Task, fd: int, buffer: InBuffer, count: int) -> int:
-    file = _writable(task, fd)
-    data = _joined(buffer.views(count)) if count else memoryview(b"")
-    return _written(task, lambda: file.write(data))
+def _read(task: Task, fd: int, room: Callable[[], list[memoryview]]) -> int | Blocking:
+    """Reads now, or waits for data. `room` is asked at each attempt: memory may have been remapped."""
+    file = readable(task, fd)
+    take = partial(file.read_for, task) if isinstance(file, SignalQueue) else file.read
+    try:
+        return take(room())
+    except WouldBlock as blocked:
+        if file.flags & common.O_NONBLOCK:
+            raise Errno(EAGAIN) from None
+        return holding(file, until_possible(lambda: take(room()), blocked))
+
+
+def _write(task: Task, file: OpenFile, source: Callable[[], list[memoryview]]) -> int | Blocking:
+    """Writes now, or waits for room until all is written (pipe(7)). `source` is asked at each attempt."""
+    views = source()
+    whole = views[0] if len(views) == 1 else joined(views)
+    try:
+        done = with_sigpipe(task, lambda: file.write(whole))
+    except WouldBlock as blocked:
+        if file.flags & common.O_NONBLOCK:
+            raise Errno(EAGAIN) from None
+        return holding(file, _write_rest(task, file, source, 0, blocked))
+    if done >= len(whole) or not file.writes_whole or file.flags & common.O_NONBLOCK:
+        return done
+    return holding(file, _write_rest(task, file, source, done, None))
+
+
+def _write_rest(
+    task: Task,
+    file: OpenFile,
+    source: Callable[[], list[memoryview]],
+    done: int,
+    blocked: WouldBlock | None,
+) -> Blocking:
+    """The rest of a write; what is done when a signal or an error comes is what it tells."""
+    try:
+        while True:
+            if blocked is not None:
+                yield blocked.wait
+                blocked = None
+            rest = joined(source(), done, CHUNK_BYTES)
+            if done and not rest:
+                return done
+            try:
+                done += with_sigpipe(task, lambda rest=rest: file.write(rest))  # type: ignore[misc]
+            except WouldBlock as again:
+                blocked = again
+                continue
+            if not file.writes_whole:
+                return done
+    except Errno:
+        if done:
+            return done
+        raise
+
+
+def read(task: Task, fd: int, buffer: OutBuffer, count: int) -> int | Blocking:
+    return _read(task, fd, lambda: buffer.views(count))
+
+
+def write(task: Task, fd: int, buffer: InBuffer, count: int) -> int | Blocking:
+    file = writable(task, fd)
+    return _write(task, file, lambda: buffer.views(count) if count else [])
 
 
 def pread64(task: Task, fd: int, buffer: OutBuffer, count: int, offset: int) -> int:
     if offset < 0:
         raise Errno(EINVAL)
-    return _readable(task, fd).pread(buffer.views(count), offset)
+    return readable(task, fd).pread(buffer.views(count), offset)
 
 
 def pwrite64(task: Task, fd: int, buffer: InBuffer, count: int, offset: int) -> int:
     if offset < 0:
         raise Errno(EINVAL)
-    file = _writable(task, fd)
-    return file.pwrite(_joined(buffer.views(count)) if count else memoryview(b""), offset)
+    file = writable(task, fd)
+    return file.pwrite(joined(buffer.views(count) if count else []), offset)
 
 
-def readv(task: Task, fd: int, vector: IoVector, count: int) -> int:
-    return _readable(task, fd).read(vector.out_views(count))
+def readv(task: Task, fd: int, vector: IoVector, count: int) -> int | Blocking:
+    return _read(task, fd, lambda: vector.out_views(count))
 
 
-def writev(task: Task, fd: int, vector: IoVector, count: int) -> int:
-    file = _writable(task, fd)
-    data = _joined(vector.in_views(count) or [memoryview(b"")])
-    return _written(task, lambda: file.write(data))
+def writev(task: Task, fd: int, vector: IoVector, count: int) -> int | Blocking:
+    file = writable(task, fd)
+    return _write(task, file, lambda: vector.in_views(count))
 
 
 def preadv(task: Task, fd: int, vector: IoVector, count: int, offset: int, _high: int) -> int:
     if offset < 0:
         raise Errno(EINVAL)
-    return _readable(task, fd).pread(vector.out_views(count), offset)
+    return readable(task, fd).pread(vector.out_views(count), offset)
 
 
 def pwritev(task: Task, fd: int, vector: IoVector, count: int, offset: int, _high: int) -> int:
     if offset < 0:
         raise Errno(EINVAL)
-    file = _writable(task, fd)
-    return file.pwrite(_joined(vector.in_views(count) or [memoryview(b"")]), offset)
+    file = writable(task, fd)
+    return file.pwrite(joined(vector.in_views(count)), offset)
 
 
-def preadv2(task: Task, fd: int, vector: IoVector, count: int, offset: int, high: int, flags: int) -> int:
+def preadv2(
+    task: Task, fd: int, vector: IoVector, count: int, offset: int, high: int, flags: int
+) -> int | Blocking:
     if flags:
         raise Errno(common.EOPNOTSUPP)
     return readv(task, fd, vector, count) if offset == -1 else preadv(task, fd, vector, count, offset, high)
 
 
-def pwritev2(task: Task, fd: int, vector: IoVector, count: int, offset: int, high: int, flags: int) -> int:
+def pwritev2(
+    task: Task, fd: int, vector: IoVector, count: int, offset: int, high: int, flags: int
+) -> int | Blocking:
     if flags:
         raise Errno(common.EOPNOTSUPP)
     return writev(task, fd, vector, count) if offset == -1 else pwritev(task, fd, vector, count, offset, high)
@@ -253,7 +337,7 @@ def fallocate(task: Task, fd: int, mode: int, offset: int, size: int) -> int:
     punch = bool(mode & common.FALLOC_FL_PUNCH_HOLE)
     if mode & ~known or (punch and not mode & common.FALLOC_FL_KEEP_SIZE):
         raise Errno(common.EOPNOTSUPP)
-    _writable(task, fd).allocate(offset, size, bool(mode & common.FALLOC_FL_KEEP_SIZE), punch)
+    writable(task, fd).allocate(offset, size, bool(mode & common.FALLOC_FL_KEEP_SIZE), punch)
     return 0
 
 
@@ -268,7 +352,7 @@ def fsync(task: Task, fd: int) -> int:
 def fadvise64(task: Task, fd: int, _offset: int, size: int, advice: int) -> int:
     """Advice is checked and has no effect: the file server reads ahead as it sees fit (posix_fadvise(2))."""
     file = task.process.fds.get(fd)
-    if isinstance(file, HostStream):
+    if isinstance(file, HostBacked) and stat_bits.S_ISFIFO(file.attributes().mode):
         raise Errno(ESPIPE)
     if size < 0 or not 0 <= advice <= common.POSIX_FADV_NOREUSE:
         raise Errno(EINVAL)
@@ -277,195 +361,6 @@ def fadvise64(task: Task, fd: int, _offset: int, size: int, advice: int) -> int:
 
 def readahead(task: Task, fd: int, _offset: int, _count: int) -> int:
     """As fadvise64: a hint that is checked only (readahead(2))."""
-    if not isinstance(_readable(task, fd), RemoteFile):
+    if not isinstance(readable(task, fd), RemoteFile):
         raise Errno(EINVAL)
     return 0
-
-
-# -- copying between files --------------------------------------------------------------------------
-
-
-def _offset_at(task: Task, pointer: OutBuffer | None) -> int | None:
-    """The 64-bit file offset a guest's pointer holds. EINVAL if negative, EFAULT."""
-    if pointer is None:
-        return None
-    pointer.check(8)
-    value = int.from_bytes(task.memory.read(pointer.address, 8), "little", signed=True)
-    if value < 0:
-        raise Errno(EINVAL)
-    return value
-
-
-def _copy(source: OpenFile, target: OpenFile, positions: list[int | None], count: int) -> int:
-    """Moves up to count bytes; `positions` of source and target advance where they are not None."""
-    done = 0
-    room = memoryview(bytearray(min(count, COPY_BYTES)))
-    while done < count:
-        views = [room[: count - done]]
-        at, to = positions
-        got = put = 0
-        try:
-            got = source.read(views) if at is None else source.pread(views, at)
-            if got:
-                put = target.write(room[:got]) if to is None else target.pwrite(room[:got], to)
-        except Errno:
-            if not done:
-                if at is None:
-                    _unread(source, got)
-                raise  # later the error waits for the next call: what was moved is told first
-        if at is None:
-            _unread(source, got - put)
-        positions[:] = [None if p is None else p + put for p in positions]
-        done += put
-        if not put or put < got:
-            break
-    return done
-
-
-def _unread(source: OpenFile, count: int) -> None:
-    """Moves the offset back over bytes that found no place; what a stream gave is gone."""
-    if count and not isinstance(source, HostStream):
-        source.seek(-count, common.SEEK_CUR)
-
-
-def sendfile(task: Task, out_fd: int, in_fd: int, pointer: OutBuffer | None, count: int) -> int:
-    source, target = _readable(task, in_fd), _writable(task, out_fd)
-    if target.flags & common.O_APPEND:
-        raise Errno(EINVAL)
-    positions: list[int | None] = [_offset_at(task, pointer), None]
-    moved = _written(task, lambda: _copy(source, target, positions, min(count, 0x7FFFF000)))
-    if pointer is not None and positions[0] is not None:
-        pointer.put(positions[0].to_bytes(8, "little"))
-    return moved
-
-
-def copy_file_range(
-    task: Task,
-    in_fd: int,
-    in_at: OutBuffer | None,
-    out_fd: int,
-    out_at: OutBuffer | None,
-    count: int,
-    flags: int,
-) -> int:
-    source, target = _readable(task, in_fd), _writable(task, out_fd)
-    if flags:
-        raise Errno(EINVAL)
-    for file in (source, target):
-        if isinstance(file, RemoteFile) and file.is_directory:
-            raise Errno(EISDIR)
-        if not isinstance(file, RemoteFile):
-            raise Errno(EXDEV if isinstance(file, HostStream) else EINVAL)
-    if target.flags & common.O_APPEND:
-        raise Errno(EBADF)
-    positions = [_offset_at(task, in_at), _offset_at(task, out_at)]
-    moved = _copy(source, target, positions, min(count, 0x7FFFF000))
-    for pointer, position in zip((in_at, out_at), positions, strict=True):
-        if pointer is not None and position is not None:
-            pointer.put(position.to_bytes(8, "little"))
-    return moved
-
-
-# -- descriptors ------------------------------------------------------------------------------------
-
-
-def dup(task: Task, fd: int) -> int:
-    return _duplicate(task, fd, 0, False)
-
-
-def _duplicate(task: Task, fd: int, minimum: int, close_on_exec: bool) -> int:
-    fds = task.process.fds
-    file = fds.get(fd)
-    new = fds.lowest_free(minimum)
-    file.users += 1
-    fds.install(new, file, close_on_exec)
-    return new
-
-
-def dup3(task: Task, old: int, new: int, flags: int) -> int:
-    if flags & ~common.O_CLOEXEC or old == new:
-        raise Errno(EINVAL)
-    return _duplicate_to(task, old, new, bool(flags))
-
-
-def dup2(task: Task, old: int, new: int) -> int:
-    if old == new:
-        task.process.fds.get(old)
-        return new
-    return _duplicate_to(task, old, new, False)
-
-
-def _duplicate_to(task: Task, old: int, new: int, close_on_exec: bool) -> int:
-    fds = task.process.fds
-    file = fds.get(old)
-    if not 0 <= new < fds.limit:
-        raise Errno(EBADF)
-    file.users += 1
-    fds.install(new, file, close_on_exec)
-    return new
-
-
-_SETTABLE: Final = common.O_APPEND | common.O_NONBLOCK | common.O_NOATIME
-
-
-def fcntl(task: Task, fd: int, command: int, argument: int) -> int:
-    fds = task.process.fds
-    descriptor = fds.descriptor(fd)
-    if command in (common.F_DUPFD, common.F_DUPFD_CLOEXEC):
-        minimum = argument & 0xFFFFFFFF
-        if minimum >= fds.limit:
-            raise Errno(EINVAL)
-        return _duplicate(task, fd, minimum, command == common.F_DUPFD_CLOEXEC)
-    if command == common.F_GETFD:
-        return common.FD_CLOEXEC if descriptor.close_on_exec else 0
-    if command == common.F_SETFD:
-        descriptor.close_on_exec = bool(argument & common.FD_CLOEXEC)
-        return 0
-    if command == common.F_GETFL:
-        return descriptor.file.flags
-    if descriptor.file.flags & common.O_PATH:
-        raise Errno(EBADF)
-    if command == common.F_SETFL:
-        file = descriptor.file
-        file.flags = file.flags & ~_SETTABLE | argument & _SETTABLE
-        return 0
-    raise Errno(EINVAL)
-
-
-# -- terminals --------------------------------------------------------------------------------------
-
-_HOST_REQUESTS: Final = {
-    common.TCGETS: (common.termios, "out"),
-    common.TCSETS: (common.termios, "in"),
-    common.TCSETSW: (common.termios, "in"),
-    common.TCSETSF: (common.termios, "in"),
-    common.TIOCGWINSZ: (common.winsize, "out"),
-    common.TIOCSWINSZ: (common.winsize, "in"),
-}
-_HOST_INTEGERS: Final = (common.FIONREAD, common.TIOCGPGRP, common.TIOCOUTQ)
-
-
-def ioctl(task: Task, fd: int, request: int, argument: OutBuffer) -> int:
-    """Terminal requests on the caller's terminal; on everything else ENOTTY."""
-    descriptor = task.process.fds.descriptor(fd)
-    file = descriptor.file
-    if file.flags & common.O_PATH:
-        raise Errno(EBADF)
-    if request in (common.FIOCLEX, common.FIONCLEX):
-        descriptor.close_on_exec = request == common.FIOCLEX
-        return 0
-    if request in _HOST_REQUESTS:
-        struct, direction = _HOST_REQUESTS[request]
-        if direction == "in":
-            file.ioctl(request, task.memory.read(argument.address, struct.size))
-            return 0
-        answer = file.ioctl(request, bytes(struct.size))
-        argument.put(answer)
-        return 0
-    if request in _HOST_INTEGERS:
-        if request == common.FIONREAD and isinstance(file, RemoteFile) and not file.is_directory:
-            argument.put((max(0, file.attributes().size - file.offset) & 0xFFFFFFFF).to_bytes(4, "little"))
-            return 0
-        argument.put(file.ioctl(request, bytes(4)))
-        return 0
-    raise Errno(ENOTTY)

@@ -1,4 +1,4 @@
-"""Memory: brk, mmap and what changes mappings (man 2 of each). Sharing belongs to a later issue."""
+"""Memory: brk, mmap and what changes mappings (man 2 of each)."""
 
 from typing import Final
 
@@ -9,11 +9,15 @@ from client_vm.arguments import OutBuffer
 from client_vm.cpu import EXECUTE, READ, WRITE
 from client_vm.descriptors import OFFSET_MAX, OpenFile, RemoteFile
 from client_vm.errors import Errno
+from client_vm.memory_files import MemoryFile, make_memory_file
 from client_vm.nodes import ZeroFile
 from client_vm.process import INFINITY, Task
+from client_vm.segments import anonymous, of_file
 from client_vm.vma import ADDRESS_MAX, ADDRESS_MIN, PAGE_MASK, Backing, Vma, page_down, page_up
 
 _PROTECTIONS: Final = common.PROT_READ | common.PROT_WRITE | common.PROT_EXEC | common.PROT_SEM
+_KNOWN_FLAGS: Final = 0xFFFFF & ~common.MAP_SYNC
+"""What MAP_SHARED_VALIDATE accepts."""
 _PROT_GROWS: Final = common.PROT_GROWSDOWN | common.PROT_GROWSUP
 
 
@@ -73,14 +77,22 @@ def mmap(task: Task, address: int, size: int, prot: int, flags: int, fd: int, of
     if isinstance(file, RemoteFile) and offset + length > OFFSET_MAX:
         raise Errno(EOVERFLOW)
     sharing = flags & common.MAP_TYPE
-    if sharing in (common.MAP_SHARED, common.MAP_SHARED_VALIDATE):
-        raise Errno(EOPNOTSUPP if sharing == common.MAP_SHARED_VALIDATE else ENODEV)
-    if sharing != common.MAP_PRIVATE:
+    shared = sharing in (common.MAP_SHARED, common.MAP_SHARED_VALIDATE)
+    if not shared and sharing != common.MAP_PRIVATE:
         raise Errno(EINVAL)
+    if sharing == common.MAP_SHARED_VALIDATE and flags & ~_KNOWN_FLAGS:
+        raise Errno(EOPNOTSUPP)
     _check_address_space(task, length)
+    if shared:
+        try:
+            return _map_shared(task, address, length, prot, flags, file, offset)
+        except Errno as error:
+            if error.errno != ENODEV or not isinstance(file, RemoteFile) or file.may_write:
+                raise
+        # By a carrier that passes no descriptors a mapping that is only read shows the file as it is now.
     start = _choose(task, address, length, flags)
     protection = _protection(prot)
-    if isinstance(file, RemoteFile):
+    if isinstance(file, RemoteFile | MemoryFile):
         backing = _backing(file)
         try:
             process.space.map_file(start, length, protection, backing, offset)
@@ -89,6 +101,26 @@ def mmap(task: Task, address: int, size: int, prot: int, flags: int, fd: int, of
             raise
     else:
         process.space.map_anonymous(start, length, protection)
+    return start
+
+
+def _map_shared(
+    task: Task, address: int, length: int, prot: int, flags: int, file: OpenFile | None, offset: int
+) -> int:
+    """MAP_SHARED: of a file, a memfd, or of nothing, to be shared with children."""
+    process = task.process
+    if isinstance(file, RemoteFile):
+        segment = of_file(process, file, bool(prot & common.PROT_WRITE))
+    elif isinstance(file, MemoryFile):
+        segment = file.segment()
+    else:
+        segment, offset = anonymous(process, length), 0
+    segment.users += 1  # ours, until the mapping has its own
+    try:
+        start = _choose(task, address, length, flags)
+        process.space.map_shared(start, length, _protection(prot), segment, offset)
+    finally:
+        segment.drop()
     return start
 
 
@@ -105,7 +137,9 @@ def _mappable(file: OpenFile, prot: int, flags: int) -> OpenFile:
     shared = flags & common.MAP_TYPE in (common.MAP_SHARED, common.MAP_SHARED_VALIDATE)
     if access == common.O_WRONLY or (shared and prot & common.PROT_WRITE and access != common.O_RDWR):
         raise Errno(EACCES)
-    if not isinstance(file, RemoteFile | ZeroFile) or (isinstance(file, RemoteFile) and file.is_directory):
+    if not isinstance(file, RemoteFile | ZeroFile | MemoryFile) or (
+        isinstance(file, RemoteFile) and file.is_directory
+    ):
         raise Errno(ENODEV)
     return file
 
@@ -136,7 +170,7 @@ def _choose(task: Task, address: int, length: int, flags: int) -> int:
     return space.free_range(length, hint, task.process.mmap_top)
 
 
-def _backing(file: RemoteFile) -> Backing:
+def _backing(file: RemoteFile | MemoryFile) -> Backing:
     found, name = file.attributes(), file.path()
     file.users += 1
     return Backing(
@@ -213,7 +247,8 @@ def mremap(task: Task, address: int, old_size: int, new_size: int, flags: int, t
     _check_address_space(task, new - old)
     end = address + old
     last = space.find(end - 1)
-    if last is not None and last.end == end and last.backing is None and space.is_free(end, address + new):
+    private = last is not None and last.backing is None and last.segment is None
+    if last is not None and last.end == end and private and space.is_free(end, address + new):
         space.extend(last, new - old)
         return address
     if not moves:
@@ -242,13 +277,15 @@ def _move_to(task: Task, address: int, old: int, new: int, target: int) -> int:
 def _relocate(task: Task, vma: Vma, address: int, old: int, new: int, target: int) -> None:
     """Gives the pages their new address and, if asked for more, what follows them."""
     space = task.process.space
-    protection, backing, name = vma.protection, vma.backing, vma.name
+    protection, backing, name, segment = vma.protection, vma.backing, vma.name, vma.segment
     offset = vma.offset + address - vma.start
     space.split(address)
     space.split(address + old)
     if new > old:
         # Granted first: after this nothing can fail.
-        if backing is None:
+        if segment is not None:
+            space.map_shared(target + old, new - old, protection, segment, offset + old)
+        elif backing is None:
             space.map_anonymous(target + old, new - old, protection, name)
         else:
             space.map_file(target + old, new - old, protection, backing, offset + old)
@@ -281,13 +318,17 @@ def madvise(task: Task, address: int, size: int, advice: int) -> int:
 
 
 def msync(task: Task, address: int, size: int, flags: int) -> int:
-    """Private mappings have nothing to write back; the arguments are checked (msync(2))."""
+    """Private mappings have nothing to write back; shared ones of files are (msync(2))."""
     known = common.MS_ASYNC | common.MS_INVALIDATE | common.MS_SYNC
     both = common.MS_ASYNC | common.MS_SYNC
     if flags & ~known or flags & both == both or address & PAGE_MASK:
         raise Errno(EINVAL)
     if size and not task.process.space.covered(address, address + page_up(size)):
         raise Errno(ENOMEM)
+    for vma in task.process.space.overlapping(address, address + page_up(size)):
+        if vma.segment is not None and flags & common.MS_SYNC:
+            low, high = max(address, vma.start), min(address + page_up(size), vma.end)
+            vma.segment.sync(low - vma.start + vma.offset, high - low)
     return 0
 
 
@@ -314,3 +355,13 @@ def mincore(task: Task, address: int, size: int, vector: OutBuffer) -> int:
         raise Errno(ENOMEM)
     vector.put(b"\x01" * (length // PAGE_BYTES))
     return 0
+
+
+def memfd_create(task: Task, name: bytes, flags: int) -> int:
+    """A file without a name, in memory (memfd_create(2)). MFD_HUGETLB is EINVAL."""
+    if flags & ~(common.MFD_CLOEXEC | common.MFD_ALLOW_SEALING):
+        raise Errno(EINVAL)
+    fds = task.process.fds
+    fd = fds.lowest_free()
+    fds.install(fd, make_memory_file(name, flags), bool(flags & common.MFD_CLOEXEC))
+    return fd

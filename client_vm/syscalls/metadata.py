@@ -30,16 +30,12 @@ _UNCHANGED: Final = 0xFFFFFFFF
 # -- stat -------------------------------------------------------------------------------------------
 
 
-def attributes_at(
-    task: Task, directory: int, path: bytes, follow: bool, empty_ok: bool = False
-) -> Attributes:
+def attributes_at(task: Task, directory: int, path: bytes, follow: bool, empty_ok: bool = False) -> Attributes:
     """Attributes of what a path leads to, wherever it lies."""
     if not path and empty_ok and directory != AT_FDCWD:
         return task.process.fds.get(directory).attributes()
     files = task.process.files
-    found = locate(
-        task, directory, path, lambda p: files.call(GetAttributesRequest(place=p)), follow, empty_ok
-    )
+    found = locate(task, directory, path, lambda p: files.call(GetAttributesRequest(place=p)), follow, empty_ok)
     if isinstance(found, Node):
         return found.attributes(task)
     answer: Attributes = found.attributes

@@ -215,23 +215,24 @@ def _entries(
     file.check_readable()
     # The kernel keeps the room in an int (fs/readdir.c): beyond 2 GiB nothing fits.
     room = sum(map(len, buffer.views(count))) if 0 < count < 1 << 31 else 0
-    packed = bytearray()
-    position = file.offset
-    while True:
-        entries = file.entries(position)
-        for entry in entries:
-            record = pack(entry.ino, entry.next, entry.type >> _TYPE_SHIFT, entry.name)
-            if len(packed) + len(record) > room:
-                if not packed:
-                    raise Errno(EINVAL)
-                entries = []
+    with file.alone():
+        packed = bytearray()
+        position = file.offset
+        while True:
+            entries = file.entries(position)
+            for entry in entries:
+                record = pack(entry.ino, entry.next, entry.type >> _TYPE_SHIFT, entry.name)
+                if len(packed) + len(record) > room:
+                    if not packed:
+                        raise Errno(EINVAL)
+                    entries = []
+                    break
+                packed += record
+                position = entry.next
+            if not entries:
                 break
-            packed += record
-            position = entry.next
-        if not entries:
-            break
-    buffer.put(bytes(packed))
-    file.offset = position
+        buffer.put(bytes(packed))
+        file.offset = position
     return len(packed)
 
 

@@ -1,14 +1,13 @@
 """The process itself: who it is, its limits, signals' dispositions, its end (man 2 of each)."""
 
-from typing import Any, Final
+from typing import Final
 
 from client_vm.abi import common
 from client_vm.abi.common import EFAULT, EINVAL, EPERM, ESRCH
-from client_vm.arguments import RW_BYTES_MAX, InBuffer, OutBuffer, OutPointer
-from client_vm.errors import Errno, GuestExit
-from client_vm.preemption import watch_cpu_time
-from client_vm.process import NAME_BYTES_MAX, Action, Task
-from client_vm.signals import UNBLOCKABLE, deliver_pending, raise_signal
+from client_vm.arguments import RW_BYTES_MAX, OutBuffer, OutPointer
+from client_vm.errors import Errno
+from client_vm.process import NAME_BYTES_MAX, Task
+from client_vm.syscalls.signalling import tell_reaping
 
 _SIGNALS_MAX: Final = 64
 _MASK_BYTES: Final = 8
@@ -23,28 +22,10 @@ def getpid(task: Task) -> int:
     return task.process.pid
 
 
-def getppid(task: Task) -> int:
-    return task.process.parent_pid
-
-
-def getpgrp(task: Task) -> int:
-    return task.process.group
-
-
 def _own(task: Task, pid: int) -> None:
-    """Errno(ESRCH) unless pid names this process; others come with the process model."""
-    if pid not in (0, task.process.pid):
+    """Errno(ESRCH) unless pid names this process or one of its threads."""
+    if pid and pid not in task.process.tasks:
         raise Errno(ESRCH)
-
-
-def getpgid(task: Task, pid: int) -> int:
-    _own(task, pid)
-    return task.process.group
-
-
-def getsid(task: Task, pid: int) -> int:
-    _own(task, pid)
-    return task.process.session
 
 
 def getuid(task: Task) -> int:
@@ -113,7 +94,7 @@ def prlimit64(task: Task, pid: int, resource: int, new: dict[str, int] | None, o
         if resource == common.RLIMIT_NOFILE:
             process.fds.limit = new["rlim_cur"]
         elif resource == common.RLIMIT_CPU:
-            watch_cpu_time(task)
+            task.kernel.house.ticks.watch(task)
     if old is not None:
         old.pack(rlim_cur=soft, rlim_max=hard)
     return 0
@@ -131,7 +112,8 @@ def getrusage(task: Task, who: int, pointer: OutPointer) -> int:
     if who not in (common.RUSAGE_SELF, common.RUSAGE_CHILDREN, common.RUSAGE_THREAD):
         raise Errno(EINVAL)
     if who == common.RUSAGE_CHILDREN:
-        pointer.pack()
+        used = task.process.children_cpu_us
+        pointer.pack(utime_sec=used // 1_000_000, utime_usec=used % 1_000_000)
         return 0
     used = task.kernel.cpu_time_ns() // 1000
     resident = task.kernel.resident_bytes() >> 10
@@ -175,8 +157,10 @@ def sched_getaffinity(task: Task, pid: int, size: int, mask: OutBuffer) -> int:
     return width
 
 
-def sched_yield(_task: Task) -> int:
-    """A process with one thread has nobody to yield to inside its worker (sched_yield(2))."""
+def sched_yield(task: Task) -> int:
+    """Other threads of the worker get their turn at the end of this call (sched_yield(2))."""
+    if task.kernel.scheduler.others_wait:
+        task.cpu.words.preempt = 1
     return 0
 
 
@@ -201,12 +185,7 @@ def getrandom(task: Task, buffer: OutBuffer, count: int, flags: int) -> int:
     return sum(map(len, views))
 
 
-# -- threads of one: what the C library asks at start -------------------------------------------------
-
-
-def set_tid_address(task: Task, address: int) -> int:
-    task.process.clear_child_tid = address
-    return task.process.pid
+# -- the CPU and the task ------------------------------------------------------------------------------
 
 
 def arch_prctl(task: Task, code: int, address: int) -> int:
@@ -232,118 +211,21 @@ def prctl(task: Task, option: int, argument: int, _third: int, _fourth: int, _fi
         raw = b"".join(task.memory.readable(argument, NAME_BYTES_MAX))
         if b"\0" not in raw and len(raw) < NAME_BYTES_MAX:
             raise Errno(EFAULT)
-        process.name = raw.split(b"\0")[0][:NAME_BYTES_MAX]
+        task.name = raw.split(b"\0")[0][:NAME_BYTES_MAX]
+        if task.tid == process.pid:
+            process.name = task.name
+            process.link.describe(process)
         return 0
     if option == common.PR_GET_NAME:
-        task.memory.write(argument, process.name.ljust(NAME_BYTES_MAX + 1, b"\0"))
+        task.memory.write(argument, task.name.ljust(NAME_BYTES_MAX + 1, b"\0"))
         return 0
     if option == common.PR_GET_DUMPABLE:
         return 1
+    if option == common.PR_SET_CHILD_SUBREAPER:
+        process.subreaper = bool(argument)
+        tell_reaping(task)
+        return 0
+    if option == common.PR_GET_CHILD_SUBREAPER:
+        task.memory.write(argument, process.subreaper.to_bytes(4, "little"))
+        return 0
     raise Errno(EINVAL)
-
-
-# -- signals ----------------------------------------------------------------------------------------
-
-
-def rt_sigaction(
-    task: Task, signal: int, new: dict[str, Any] | None, old: OutPointer | None, size: int
-) -> int:
-    signals = task.process.signals
-    if size != _MASK_BYTES or not 1 <= signal <= _SIGNALS_MAX:
-        raise Errno(EINVAL)
-    if new is not None and signal in UNBLOCKABLE:
-        raise Errno(EINVAL)
-    before = signals.action(signal)
-    if old is not None:
-        old.ready()
-    if new is not None:
-        signals.actions[signal] = Action(
-            new["sa_handler"], new["sa_flags"], new["sa_restorer"], new["sa_mask"]
-        )
-        if signals.is_ignored(signal):
-            signals.pending &= ~(1 << (signal - 1))
-    if old is not None:
-        old.pack(
-            sa_handler=before.handler, sa_flags=before.flags, sa_restorer=before.restorer, sa_mask=before.mask
-        )
-    return 0
-
-
-def rt_sigprocmask(task: Task, how: int, new: InBuffer, old: OutBuffer, size: int) -> int:
-    signals = task.process.signals
-    if size != _MASK_BYTES:
-        raise Errno(EINVAL)
-    before = signals.blocked
-    after = before
-    if new.address:
-        mask = int.from_bytes(new.whole(_MASK_BYTES), "little")
-        if how == common.SIG_BLOCK:
-            after = before | mask
-        elif how == common.SIG_UNBLOCK:
-            after = before & ~mask
-        elif how == common.SIG_SETMASK:
-            after = mask
-        else:
-            raise Errno(EINVAL)
-    if old.address:
-        old.put(before.to_bytes(_MASK_BYTES, "little"))
-    signals.blocked = after & ~sum(1 << (signal - 1) for signal in UNBLOCKABLE)
-    deliver_pending(task)
-    return 0
-
-
-def rt_sigpending(task: Task, pointer: OutBuffer, size: int) -> int:
-    if size > _MASK_BYTES:
-        raise Errno(EINVAL)
-    pointer.put(task.process.signals.pending.to_bytes(_MASK_BYTES, "little")[:size])
-    return 0
-
-
-def sigaltstack(task: Task, new: dict[str, Any] | None, old: OutPointer | None) -> int:
-    signals = task.process.signals
-    if old is not None:
-        old.ready()
-    before = signals.stack
-    if new is not None:
-        if new["ss_flags"] & ~common.SS_DISABLE:
-            raise Errno(EINVAL)
-        if not new["ss_flags"] and new["ss_size"] < task.architecture.abi.MINSIGSTKSZ:
-            raise Errno(common.ENOMEM)
-        signals.stack = b"" if new["ss_flags"] else common.sigaltstack.pack(**new)
-    if old is not None:
-        old.put(before or common.sigaltstack.pack(ss_flags=common.SS_DISABLE))
-    return 0
-
-
-def kill(task: Task, pid: int, signal: int) -> int:
-    if not 0 <= signal <= _SIGNALS_MAX:
-        raise Errno(EINVAL)
-    process = task.process
-    if pid not in (process.pid, 0, -process.group):
-        raise Errno(ESRCH)
-    return _signal_self(task, signal)
-
-
-def _signal_self(task: Task, signal: int) -> int:
-    if signal:
-        raise_signal(task, signal)
-    return 0
-
-
-def tkill(task: Task, thread: int, signal: int) -> int:
-    if thread <= 0 or not 0 <= signal <= _SIGNALS_MAX:
-        raise Errno(EINVAL)
-    _own(task, thread)
-    return _signal_self(task, signal)
-
-
-def tgkill(task: Task, group: int, thread: int, signal: int) -> int:
-    if group <= 0:
-        raise Errno(EINVAL)
-    if group != task.process.pid:
-        raise Errno(ESRCH)
-    return tkill(task, thread, signal)
-
-
-def exit_group(_task: Task, status: int) -> int:
-    raise GuestExit(status & 0xFF)

@@ -228,9 +228,7 @@ async def connect_ring(
 ) -> tuple[HelloResponse, RingChannel]:
     """A ring to the server at `path`. Does not spin unless told: the server may be in the same process."""
     opened = await open_ring(path, request or HelloRequest(), doorbell.sender)
-    channel = RingChannel(
-        opened.memfd, opened.control, doorbell.receiver, clock=HostClock(), spin_us=spin_us
-    )
+    channel = RingChannel(opened.memfd, opened.control, doorbell.receiver, clock=HostClock(), spin_us=spin_us)
     return opened.response, channel
 
 

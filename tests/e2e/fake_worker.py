@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from client_vm import command, host, worker
 from client_vm.control import SPARE_DESCRIPTORS_MAX, ControlSocket
+from client_vm.house import READY_NAME
 from client_vm.process_table import P_ALL
 from farcall.v1 import kernel_pb2 as pb
 from farcall.v1.file_pb2 import GetAttributesRequest
@@ -269,7 +270,6 @@ def leaves(fake: Fake) -> int:
 
 def handles(fake: Fake) -> int:
     """A guest that handles what comes from outside."""
-    fake.kernel.supports(BY_NAME["AwaitEvents"])
     fake.pending = fake.kernel.begin(pb.AwaitEventsRequest())
     fake.ask(pb.GetIdsRequest())  # the one before has arrived
     say("up")
@@ -280,6 +280,16 @@ def handles(fake: Fake) -> int:
             return 9
         if number == signal.SIGTSTP:
             fake.ask(pb.ReportStopRequest(signal=number))
+
+
+def deaf(fake: Fake) -> int:
+    """A guest that asks for events and then hears nothing."""
+    fake.pending = fake.kernel.begin(pb.AwaitEventsRequest())
+    fake.ask(pb.GetIdsRequest())
+    signal.signal(signal.SIGURG, signal.SIG_IGN)
+    say("up")
+    time.sleep(LIMIT_S)
+    return 0
 
 
 def nonsense(fake: Fake) -> int:
@@ -308,6 +318,25 @@ def babble(fake: Fake) -> int:
     return child(fake)
 
 
+def hoard(fake: Fake) -> int:
+    """A child that asks for spares, uses none and ends."""
+
+    def child(other: Fake) -> int:
+        other.control.send(pb.WorkerMessage(spares_wanted=1000))
+        for _ in range(16):
+            other.control.receive(pb.KernelMessage)
+        say("has 16")
+        os.read(0, 1)
+        return 0
+
+    os.read(0, 1)
+    fake.fork(child)
+    fake.wait()
+    say("ended")
+    os.read(0, 1)
+    return 0
+
+
 def restart(fake: Fake) -> int:
     """A child whose file server dies and comes back."""
 
@@ -332,7 +361,7 @@ def _main(control: socket.socket, doorbell: socket.socket, parent: int, *, offse
 
     def begin(fake: Fake) -> int:
         scenario = fake.begin()[0]
-        host.name_process(worker.READY_NAME)
+        host.name_process(READY_NAME)
         return int(globals()[scenario](fake))
 
     _run(become, begin)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import processes
-from tests.e2e.runs import LIMIT_S, World, await_line, errors, state, world
+from tests.e2e.runs import LIMIT_S, World, await_line, errors, send, state, world
 
 TRANSPORTS = ("ring", "grpc", "inproc")
 
@@ -91,6 +91,14 @@ def test_signals_from_outside_are_the_guests(runs: World) -> None:
     runs.assert_clean()
 
 
+def test_guest_that_hears_nothing(runs: World) -> None:
+    process = start(runs, "deaf")
+    await_line(process, "up")
+    process.terminate()
+    assert process.wait(LIMIT_S) == 143
+    runs.assert_clean()
+
+
 def test_stop_and_go_on(runs: World) -> None:
     process = start(runs, "handles")
     await_line(process, "up")
@@ -106,6 +114,34 @@ def test_stop_and_go_on(runs: World) -> None:
         await_line(process, "SIGCONT")
     process.terminate()
     assert process.wait(LIMIT_S) == 9
+
+
+@pytest.mark.parametrize("transport", ["ring", "inproc"])
+def test_unused_spares_end_with_their_worker(runs: World, transport: str) -> None:
+    """Their sessions and descriptors, in the servers and in the kernel process."""
+    process = start(runs, "--transport", transport, "hoard")
+    deadline = time.monotonic() + LIMIT_S
+    while "worker" not in (roles := runs.roles(process.pid)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    del roles["worker"]
+
+    def descriptors() -> dict[str, int]:
+        return {role: len(os.listdir(f"/proc/{pid}/fd")) for role, pid in roles.items()}
+
+    before = descriptors()
+    send(process, b"x")
+    await_line(process, "has 16")
+    during = descriptors()
+    assert all(during[role] >= before[role] + 2 * 16 for role in roles)
+    send(process, b"x")
+    await_line(process, "ended")
+    while any(now > (before[role] + during[role]) / 2 for role, now in descriptors().items()):
+        assert time.monotonic() < deadline, (before, during, descriptors())
+        time.sleep(0.01)
+    send(process, b"x")
+    assert process.wait(LIMIT_S) == 0
+    runs.assert_clean()
 
 
 def test_server_comes_back_for_a_child(runs: World, tmp_path: Path) -> None:

@@ -1,17 +1,20 @@
 /* Carries out a script of system calls from standard input, and prints what each gave: tests/hostile writes it.
 
    A line is `FLAGS NUMBER ARGUMENT...`. Flags: m (the call changes the tree: it is laid out anew after), f (a result
-   is a new fd: close it), c (the working directory may change), - (none). An argument is `=N`, `a` (a mapped page
+   is a new fd: close it), p (it made some: close them), c (the working directory may change), - (none). An argument is `=N`, `a` (a mapped page
    of its own), or a pointer: n NULL, u unmapped, w near 2^64, t near the top of user space, and, with content
    behind a colon, g good, r read-only, x crossing from a mapped page into an unmapped one, e ending with its page.
    Content is pieces joined by commas: hHEX bytes, zN zeros, iN 64 bits, or the 64-bit address of a buffer that is
    B good, R read-only, X crossing, or n, u, w, t. The line's output is the raw result and the state of the tree. */
 #include "check.h"
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/timerfd.h>
 #include <sys/xattr.h>
 
 #define PAGE 4096
-enum { BASE = 20, FILE_F, FILE_O, DIRECTORY, FDS = 600, SCRIPT_BYTES = 4 << 20 };
+enum { BASE = 20, FILE_F, FILE_O, DIRECTORY, EPOLL, TIMER, COUNTER, READER, WRITER, FDS = 600, SCRIPT_BYTES = 4 << 20 };
 static char script[SCRIPT_BYTES];
 static char *areas; /* per argument: two writable pages, an unmapped one, one to be made read-only */
 static int calls, changed;
@@ -45,6 +48,28 @@ static void fresh(const char *name, int fd) {
         die(name);
     if (write(fd, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", 64) != 64)
         die("write");
+}
+
+static void place(int fd, int number) {
+    if (fd < 0 || dup2(fd, number) != number || close(fd))
+        die("descriptor");
+}
+
+/* What the calls that wait are about: a counter that is ready, an epoll instance that has it, a timer. */
+static void waitable(void) {
+    place(epoll_create1(0), EPOLL);
+    place(timerfd_create(CLOCK_MONOTONIC, 0), TIMER);
+    place(eventfd(1, 0), COUNTER);
+    int ends[2];
+    if (pipe(ends))
+        die("pipe");
+    place(ends[0], READER);
+    place(ends[1], WRITER);
+    if (write(WRITER, "some bytes for splice", 21) != 21)
+        die("write");
+    struct epoll_event event = {.events = EPOLLIN};
+    if (epoll_ctl(EPOLL, EPOLL_CTL_ADD, COUNTER, &event))
+        die("epoll_ctl");
 }
 
 /* The tree as every call finds it: files f and o, directory d, empty directory e, symlink l. */
@@ -164,6 +189,9 @@ static void run(char *line) {
     long result = raw(strtol(tokens[0], NULL, 0), arguments);
     if (strchr(flags, 'f') && result >= 0)
         close((int)result);
+    if (strchr(flags, 'p') && result >= 0) /* it made two fds, the lowest */
+        for (int fd = 3; fd < BASE; fd++)
+            close(fd);
     if (strchr(flags, 'c') && fchdir(BASE))
         die("fchdir");
     print_state(result, changes);
@@ -188,6 +216,7 @@ static void prepare(void) {
         if (munmap(page(i, 2), PAGE))
             die("munmap");
     mprotect(page(6, 3), PAGE, PROT_READ);
+    waitable();
     lay_out();
 }
 

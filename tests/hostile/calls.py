@@ -14,6 +14,11 @@ BASE: Final = 20
 F: Final = 21
 OTHER: Final = 22
 D: Final = 23
+EPOLL: Final = 24
+TIMER: Final = 25
+COUNTER: Final = 26
+READER: Final = 27
+WRITER: Final = 28
 PAGE: Final = 4096
 
 
@@ -38,7 +43,7 @@ Argument = int | str | Pointer | Vector
 
 @dataclass(frozen=True)
 class Call:
-    """Arguments that succeed. `flags`: m, f, c of hostile.c.
+    """Arguments that succeed. `flags`: m, f, p, c of hostile.c.
 
     `sizes` are the arguments that count bytes behind a pointer; hostile sizes are tried there.
     """
@@ -48,6 +53,8 @@ class Call:
     sizes: tuple[int, ...] = ()
     is_short: bool = False
     """The call writes more than its pointer has room for."""
+    fails: bool = False
+    """It cannot succeed in a program of one process: its errno is compared even where its pointers are good."""
 
 
 def path(name: str) -> Pointer:
@@ -200,5 +207,50 @@ PROCESS: Final = {
     "arch_prctl": [call(0x1003, room(8))],
     "prctl": [call(common.PR_SET_NAME, path("a name of fifteen bytes")), call(common.PR_GET_NAME, room(16))],
 }  # fmt: skip
-CALLS: Final[dict[str, list[Call]]] = {**FILES, **NAMES, **METADATA, **PROCESS}
+POLLED: Final = data(COUNTER.to_bytes(4, "little") + (1).to_bytes(4, "little"))
+"""A struct pollfd: the counter, POLLIN."""
+AT_ONCE: Final = words(0, 0)
+NO_TIMER: Final = words(0, 0, 0, 0)
+NOBODY: Final = 4_000_000
+"""A pid that no process has."""
+EVENT: Final = data((1).to_bytes(4, "little") + bytes(12))
+"""A struct epoll_event of either architecture: EPOLLIN."""
+WAITING: Final = {
+    "pipe": [call(room(8), flags="p")],
+    "pipe2": [call(room(8), 0, flags="p")],
+    "splice": [call(F, words(0), WRITER, 0, 1, 2), call(READER, 0, OTHER, words(0), 1, 2, flags="m")],
+    "vmsplice": [Call((F, Vector(1), 1, 2), fails=True)],
+    "poll": [call(POLLED, 1, 0)],
+    "ppoll": [call(POLLED, 1, AT_ONCE, words(0), 8)],
+    "select": [call(0, 0, 0, 0, AT_ONCE)],
+    "pselect6": [call(0, 0, 0, 0, AT_ONCE, 0)],
+    "epoll_ctl": [call(EPOLL, common.EPOLL_CTL_MOD, COUNTER, EVENT)],
+    "epoll_wait": [call(EPOLL, room(16), 1, 0)],
+    "epoll_pwait": [call(EPOLL, room(16), 1, 0, words(0), 8)],
+    "epoll_pwait2": [call(EPOLL, room(16), 1, AT_ONCE, words(0), 8)],
+    "timerfd_settime": [call(TIMER, 0, NO_TIMER, room(32))],
+    "timerfd_gettime": [call(TIMER, room(32))],
+    "signalfd": [call(-1, words(0), 8, flags="f")],
+    "signalfd4": [call(-1, words(0), 8, 0, flags="f")],
+    "setitimer": [call(common.ITIMER_VIRTUAL, NO_TIMER, room(32))],
+    "getitimer": [call(common.ITIMER_VIRTUAL, room(32))],
+    "memfd_create": [call(path("name"), 0, flags="f")],
+}  # fmt: skip
+OTHERS: Final = {
+    "clone3": [Call((words(0, 0, 0, 0, 65, 0, 0, 0), 64), fails=True)],
+    "execve": [Call((path("n"), 0, 0), fails=True)],
+    "execveat": [Call((BASE, path("n"), 0, 0, 0), fails=True)],
+    "wait4": [Call((-1, room(4), common.WNOHANG, room(144)), fails=True)],
+    "waitid": [Call((0, 0, room(128), common.WNOHANG | common.WEXITED, room(144)), fails=True)],
+    "get_robust_list": [call(0, room(8), room(8))],
+    "rt_sigsuspend": [Call((words(0), 7), fails=True)],
+    "rt_sigtimedwait": [Call((words(0), room(128), AT_ONCE, 8), fails=True)],
+    "rt_sigqueueinfo": [Call((NOBODY, common.SIGUSR1, words(0xFFFFFFFF, 0xFFFFFFFF, 0, 0)), fails=True)],
+    "rt_tgsigqueueinfo": [
+        Call((NOBODY, NOBODY, common.SIGUSR1, words(0xFFFFFFFF, 0xFFFFFFFF, 0, 0)), fails=True)
+    ],
+}  # fmt: skip
+CALLS: Final[dict[str, list[Call]]] = {
+    **FILES, **NAMES, **METADATA, **PROCESS, **WAITING, **OTHERS,
+}  # fmt: skip
 """By the name of the row."""

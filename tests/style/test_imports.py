@@ -22,6 +22,7 @@ GRPC = {
 }
 APSW = {"servers/file/store.py": "the file server's store"}
 MMAP = {
+    "client_vm/shared_offsets.py": "offsets that workers share: looked at without a system call",
     "ipc/shared_memory.py": "rings and control pages",
     "client_vm/stubs.py": "an executable page for the native stubs of traps and preemption",
 }

@@ -38,9 +38,7 @@ def test_committed_modules_are_fresh(generated: dict[str, str]) -> None:
     assert generate.stale(generated) == []
 
 
-def test_a_changed_number_is_stale_even_under_another_ziglang(
-    generated: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_changed_number_is_stale_even_under_another_ziglang(generated: dict[str, str], tmp_path: Path) -> None:
     for name, text in generated.items():
         (tmp_path / name).write_text(text.replace("of ziglang ", "of ziglang 0.0.", 1))
     assert generate.stale(generated, tmp_path) == []
@@ -114,9 +112,7 @@ def test_errno_and_signals_are_pythons() -> None:
 def test_agrees_with_musls_own_headers(arch: str, tmp_path: Path) -> None:
     """musl keeps its numbers by hand: a second source, for both architectures."""
     table = TABLES[arch]
-    headers = (
-        "sys/syscall.h fcntl.h sys/stat.h sys/mman.h errno.h signal.h poll.h sched.h sys/ioctl.h sys/wait.h"
-    )
+    headers = "sys/syscall.h fcntl.h sys/stat.h sys/mman.h errno.h signal.h poll.h sched.h sys/ioctl.h sys/wait.h"
     lines = [f"#include <{header}>" for header in f"{headers} sys/prctl.h termios.h sys/resource.h".split()]
     lines.insert(0, "#define _GNU_SOURCE")
     own_meaning = {"O_LARGEFILE", "O_ACCMODE", "O_SEARCH"}  # musl adds O_PATH to the mode bits
@@ -177,9 +173,7 @@ def test_statx_statfs_uname_as_the_host_kernel_writes_them(tmp_path: Path) -> No
     buffer = ctypes.create_string_buffer(common.utsname.size)
     host_call("uname", buffer)
     name = common.utsname.unpack(buffer.raw)
-    assert [
-        name[field].rstrip(b"\0").decode() for field in ("sysname", "nodename", "release", "machine")
-    ] == [
+    assert [name[field].rstrip(b"\0").decode() for field in ("sysname", "nodename", "release", "machine")] == [
         os.uname().sysname,
         os.uname().nodename,
         os.uname().release,
@@ -211,9 +205,7 @@ def test_pack_and_unpack() -> None:
     buffer = bytearray(b"\xff" * 20)
     common.timespec.pack_into(buffer, 4, tv_nsec=1)
     assert buffer == b"\xff" * 4 + struct.pack("<qq", 0, 1)
-    assert (
-        common.utsname.unpack(common.utsname.pack(machine=b"aarch64"))["machine"].rstrip(b"\0") == b"aarch64"
-    )
+    assert common.utsname.unpack(common.utsname.pack(machine=b"aarch64"))["machine"].rstrip(b"\0") == b"aarch64"
     assert x86_64.stat.pack() == bytes(144)
 
 
@@ -238,8 +230,7 @@ def structs_of(module: ModuleType) -> list[Struct]:
 def test_every_field_of_every_struct_round_trips(module: ModuleType) -> None:
     for layout in structs_of(module):
         values = {
-            f.name: bytes([i]) * f.size if f.kind == "b" else i + 1
-            for i, f in enumerate(layout.fields.values())
+            f.name: bytes([i]) * f.size if f.kind == "b" else i + 1 for i, f in enumerate(layout.fields.values())
         }
         data = layout.pack(**values)
         assert len(data) == layout.size == layout.codec.size

@@ -2,13 +2,17 @@
 
 import errno
 import os
+import select
+import stat
 from collections.abc import Iterator
 
 import pytest
 
 from client_vm.abi import common
-from client_vm.descriptors import VIEWS_MAX, HostStream
+from client_vm.descriptors import VIEWS_MAX
 from client_vm.errors import Errno
+from client_vm.host_files import HostStream, make_pipe
+from client_vm.waiting import WouldBlock
 
 
 @pytest.fixture
@@ -36,18 +40,39 @@ def test_reading_nothing_waits_for_nothing(pipe: tuple[int, int]) -> None:
     assert HostStream(pipe[0]).read([]) == 0
 
 
-def test_what_would_block_is_eagain_only_if_the_guest_says_so(pipe: tuple[int, int]) -> None:
+def would_block(call: object, *arguments: object) -> tuple[tuple[int, int], ...]:
+    with pytest.raises(WouldBlock) as caught:
+        call(*arguments)  # type: ignore[operator]
+    return caught.value.wait.descriptors
+
+
+def test_what_would_block_says_what_for(pipe: tuple[int, int]) -> None:
     reader, writer = map(HostStream, pipe)
-    reader.flags |= common.O_NONBLOCK
-    writer.flags |= common.O_NONBLOCK
-    fails(common.EAGAIN, reader.read, [room(1)])
+    assert would_block(reader.read, [room(1)]) == ((pipe[0], select.POLLIN),)
     data = memoryview(bytes(1 << 20))
-    capacity = writer.write(data)
-    assert 0 < capacity < len(data)  # short, not failed
-    fails(common.EAGAIN, writer.write, data)
+    capacity = 0
+    while capacity < 65536:
+        capacity += writer.write(data)  # short, not failed
+    assert would_block(writer.write, data) == ((pipe[1], select.POLLOUT),)
     assert writer.write(data[:0]) == 0
     assert reader.read([room(10)]) == 10
     assert os.get_blocking(pipe[0]) and os.get_blocking(pipe[1])  # the caller's flags are as they were
+
+
+def test_a_pipe_of_the_guest_is_never_waited_for() -> None:
+    reader, writer = make_pipe(common.O_NONBLOCK)
+    assert (reader.flags, writer.flags) == (common.O_NONBLOCK, common.O_WRONLY | common.O_NONBLOCK)
+    assert would_block(reader.read, [room(1)]) == ((reader.descriptor, select.POLLIN),)
+    assert writer.write(memoryview(bytes(100_000))) == writer.pipe_size(None) == 65536
+    assert would_block(writer.write, memoryview(b"x")) == ((writer.descriptor, select.POLLOUT),)
+    assert stat.S_ISFIFO(reader.attributes().mode)
+    assert reader.path() == b"pipe:[%d]" % reader.attributes().ino
+    reader.drop()
+    fails(common.EPIPE, writer.write, memoryview(b"x"))
+    descriptor = writer.descriptor
+    writer.drop()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 def test_a_broken_pipe(pipe: tuple[int, int]) -> None:

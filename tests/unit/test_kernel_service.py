@@ -63,7 +63,13 @@ class World:
         self.table = ProcessTable(Uids(0, 0, 0))
         self.workers = FakeWorkers()
         self.stops = 0
-        self.service = KernelService(self.table, self.workers, self._stopped)
+        self.left: list[tuple[int, Ended]] = []
+        self.service = KernelService(
+            self.table,
+            self.workers,
+            stopped=self._stopped,
+            leaving=lambda pid, ended: self.left.append((pid, ended)),
+        )
         self.service.adopt(FIRST_PID)
         self.service.start(FIRST_PID)
         for pid in (3, 4, 5):
@@ -125,6 +131,7 @@ def test_fork_exit_wait(world: World) -> None:
     assert world.workers.did == [("born", 3), ("forked 3", 2)]
     assert world.waited() == (0, 0, 0)
     world.ask(3, pb.ExitRequest(status=7, utime_us=5))
+    assert world.left == [(3, Ended(CLD_EXITED, 7, 5))]
     assert world.table.get(3).state == State.RUNNING  # its descriptors are not closed yet
     assert world.service.worker_ended(3, Ended(CLD_KILLED, 9)) == Ended(CLD_EXITED, 7, 5)
     assert events(waiting[0]) == ["children_changed", common.SIGCHLD]
@@ -271,6 +278,21 @@ def test_events_are_kept_until_they_are_taken(world: World) -> None:
     assert events(waiting[0]) == [common.SIGHUP]
     for never_told in (4, 1):
         assert world.errno(FIRST_PID, pb.AwaitEventsRequest(after=never_told)) == common.EINVAL
+
+
+def test_deaf(world: World) -> None:
+    """An event is heard of when the worker asks for the next."""
+    world.send(FIRST_PID, pb.AwaitEventsRequest())
+    world.service.tell(world.table.post(FIRST_PID, Signal(common.SIGINT)))
+    number = world.service.last_event(FIRST_PID)
+    assert (number, world.service.is_deaf(FIRST_PID, number)) == (1, True)
+    world.send(FIRST_PID, pb.AwaitEventsRequest(after=1))
+    assert not world.service.is_deaf(FIRST_PID, number)
+    assert (world.service.last_event(99), world.service.is_deaf(99, 1)) == (0, False)
+    world.service.end_deaf(FIRST_PID, common.SIGINT)
+    assert world.workers.did[-1] == ("kill", 2)
+    killed = Ended(CLD_KILLED, common.SIGINT)
+    assert world.service.worker_ended(FIRST_PID, Ended(CLD_KILLED, common.SIGKILL)) == killed
 
 
 def test_standard_signals_do_not_queue(world: World) -> None:
