@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from google.protobuf.message import Message
 
+from client_vm.abi.common import EINVAL
 from client_vm.errors import Errno
 from client_vm.frames import SignalInfo
 from client_vm.signals import send_to_process, send_to_task
@@ -107,7 +108,7 @@ class KernelLink:
         """News of a child, taken; None: none yet. Errno(ECHILD)."""
         from client_vm.lives import Ended
 
-        found = self._call(WaitRequest(id_type=id_type, id=number, options=options))
+        found = self._call(WaitRequest(id_type=id_type, id=max(number, 0), options=options))
         if not found.pid:
             return None
         return Ended(found.pid, found.code, found.status, found.uid, found.utime_us, found.stime_us)
@@ -163,6 +164,8 @@ class KernelLink:
 
     def set_foreground(self, group: int) -> None:
         """tcsetpgrp(3). Errno: ENOTTY, EPERM, EINVAL."""
+        if group <= 0:
+            raise Errno(EINVAL)
         self._call(SetForegroundRequest(group=group))
 
     def processes(self, pid: int = 0) -> list[ProcessEntry]:
