@@ -1,22 +1,38 @@
-"""Private memory, granted by the memory server in extents, so that a malloc does not cost a call."""
+"""What a process has of the memory server: private memory, granted in extents, so that a malloc does not cost a
+call; and shared segments.
+
+The server keeps all of it in memory. If it died, its session is lost; the next one is told of everything before
+it is asked for more, so a guest never hears of it. ENOMEM means that the quota is used up, or that there was no
+server for as long as one was to be waited for.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final, TypeVar
 
-from google.protobuf.message import Message
-
-from client_vm.abi.common import ENOMEM, ENOSYS
+from client_vm.abi.common import ENOMEM, ENOSYS, EPERM
 from client_vm.errors import Errno
+from client_vm.file_server import FAREWELL_S
 from farcall.v1.kernel_pb2 import RingGrant
-from farcall.v1.memory_pb2 import InheritMemoryRequest
-from ipc.client import Client, ServerTimeoutError, SessionLostError, UnsupportedError
+from farcall.v1.memory_pb2 import (
+    AdoptSegmentRequest,
+    CreateSegmentRequest,
+    DropSegmentRequest,
+    FetchSegmentRequest,
+    InheritMemoryRequest,
+)
+from farcall.v1.session_pb2 import GoodbyeRequest
+from ipc import idle
+from ipc.client import Client, Pending, ServerTimeoutError, SessionLostError, UnsupportedError
 from ipc.operations import BY_NAME, Operation
 
 EXTENT_BYTES: Final = 2 << 20
 """Granted or returned at once."""
+GOODBYE_BYTES_MIN: Final = 32 << 20
+"""Of a process that ends: less is given back by the end of its socket, a millisecond later."""
 SESSIONS_MAX: Final = 16
 """Opened for the sake of one call, each in place of one that the server lost."""
+T = TypeVar("T")
 _GRANT: Final = BY_NAME["Grant"]
 _RELEASE: Final = BY_NAME["Release"]
 
@@ -25,51 +41,128 @@ class MemoryAccount:
     """What a process may hold. `used` counts its private writable pages, `granted` what the server gave."""
 
     def __init__(self, connect: Callable[[], Client]) -> None:
-        """`connect` gives a client in a session that holds nothing: called again when the server lost one."""
+        """`connect` gives a client in a session that holds nothing: called with the first call, for most
+        children make none, and again when the server lost one."""
         self._connect = connect
-        self._client = connect()
+        self._opened: Client | None = None
         self._is_new = False
-        """The session took a lost one's place, and what the process holds is not yet granted in it."""
+        """The session took a lost one's place, and what the process has is not yet the session's."""
+        self._heir_is_new = False
+        """As _is_new, of the child whose session was to get the same."""
+        self._segments: dict[int, int] = {}
+        """Sizes of the shared segments that the process refers to, by number."""
         self.used_bytes = 0
         self.granted_bytes = 0
 
-    def call(self, request: Message) -> Any:
-        """An operation on shared segments. Errno: the server's; ENOMEM if there is no server."""
-        try:
-            reply, response = self._client.call(request)
-        except UnsupportedError:
-            raise Errno(ENOSYS) from None
-        except (SessionLostError, ServerTimeoutError):
-            raise Errno(ENOMEM) from None
+    def make_segment(self, size_bytes: int) -> tuple[int, int]:
+        """Zeros to share: (number, memfd); -1 for the memfd where the carrier passes none. Errno(ENOMEM)."""
+
+        def make(client: Client) -> tuple[int, int]:
+            reply, response = client.call(CreateSegmentRequest(size_bytes=size_bytes))
+            if reply.errno:
+                raise Errno(reply.errno)
+            try:
+                fetched, _ = client.call(FetchSegmentRequest(segment=response.segment))
+            except UnsupportedError:
+                return response.segment, -1
+            return response.segment, -1 if fetched.errno else fetched.take_descriptor()
+
+        number, descriptor = self._in_session(make)
+        self._segments[number] = size_bytes
+        return number, descriptor
+
+    def drop_segment(self, number: int) -> None:
+        """The process refers to it no longer. Errno(ENOMEM): no server was told."""
+        if self._segments.pop(number, None) is None:
+            return
+        # A server that never heard of it, for its session was lost, has nothing to drop (ENOENT).
+        self._in_session(lambda client: client.call(DropSegmentRequest(segment=number)))
+
+    def _in_session(self, act: Callable[[Client], T]) -> T:
+        """What `act` does in a session that has all that the process has; once more in another one if the server
+        forgot the session meanwhile, and the act with it. Errno(ENOMEM), (ENOSYS)."""
+        for _ in range(SESSIONS_MAX):
+            try:
+                self._tell()
+                return act(self._client)
+            except UnsupportedError:
+                raise Errno(ENOSYS) from None
+            except ServerTimeoutError:
+                raise Errno(ENOMEM) from None
+            except SessionLostError:
+                self._open_another()
+        raise Errno(ENOMEM)
+
+    def _tell(self) -> None:
+        """A new session gets all that the process has. Errno(ENOMEM); SessionLostError, ServerTimeoutError."""
+        if not self._is_new:
+            return
+        for number, size_bytes in self._segments.items():  # may be told twice, a grant may not
+            reply, _ = self._client.call(AdoptSegmentRequest(segment=number, size_bytes=size_bytes))
+            # EPERM: this server made it, and this process began as an older spare; it counts for its parent.
+            if reply.errno not in (0, EPERM):
+                raise Errno(reply.errno)
+        reply = self._client.call_packed(_GRANT, self.granted_bytes)
         if reply.errno:
             raise Errno(reply.errno)
-        return response
-
-    def fetch(self, request: Message) -> int:
-        """A descriptor beside a reply, the caller's; -1: the carrier passes none, or it is gone."""
-        try:
-            reply, _ = self._client.call(request)
-        except (UnsupportedError, SessionLostError, ServerTimeoutError):
-            return -1
-        return -1 if reply.errno else reply.take_descriptor()
+        self._is_new = False
 
     @property
-    def client(self) -> Client:
-        return self._client
+    def _client(self) -> Client:
+        """SessionLostError."""
+        if self._opened is None:
+            self._opened = self._connect()
+        return self._opened
 
-    def inherit(self, grant: RingGrant, empty: bool) -> None:
-        """Has another session granted what this one holds (or nothing). Errno(ENOMEM)."""
-        if empty or not self.granted_bytes:
-            return
+    def begin_inherit(self, grant: RingGrant) -> Pending | None:
+        """Gives another session what this one has; None: nothing, or not now. To be ended.
+
+        Errno(ENOMEM).
+        """
+        self._heir_is_new = False
+        if not self.granted_bytes and not self._segments:
+            return None
         request = InheritMemoryRequest(
             target_session=grant.session, target_secret=grant.secret, size_bytes=self.granted_bytes
         )
         try:
-            reply, _ = self._client.call(request)
-        except (SessionLostError, ServerTimeoutError):
+            self._tell()
+            return self._client.begin(request)
+        except ServerTimeoutError:
             raise Errno(ENOMEM) from None
-        if reply.errno:
-            raise Errno(reply.errno)
+        except SessionLostError:
+            self._lost_while_forking()
+            return None
+
+    def end_inherit(self, pending: Pending) -> None:
+        """Waits until it is done. Errno(ENOMEM).
+
+        A spare may be older than a server that was started anew: EPERM, and the child sees to it itself.
+        """
+        try:
+            while (answer := pending.result()) is None:
+                idle.sleep([self._client], [], None)
+        except SessionLostError:
+            self._lost_while_forking()
+            return
+        except ServerTimeoutError:
+            raise Errno(ENOMEM) from None
+        self._heir_is_new = answer[0].errno == EPERM
+        if answer[0].errno and not self._heir_is_new:
+            raise Errno(answer[0].errno)
+
+    def _lost_while_forking(self) -> None:
+        """A new session gets what this process has; the child's, when it asks for more. Errno(ENOMEM)."""
+        self._heir_is_new = True
+        self._open_another()
+        self._in_session(lambda _: None)
+
+    def goodbye(self, shares: bool) -> None:
+        """The process ends; what it held is free at once if it is much, or shared (`shares`), and soon if not:
+        a parent may be about to fork again."""
+        if shares or self.granted_bytes >= GOODBYE_BYTES_MIN:
+            with suppress(SessionLostError):
+                self._client.farewell(GoodbyeRequest(), FAREWELL_S)
 
     @classmethod
     def moved(cls, parent: "MemoryAccount", connect: Callable[[], Client], empty: bool) -> "MemoryAccount":
@@ -77,6 +170,8 @@ class MemoryAccount:
         account = cls(connect)
         if not empty:
             account.used_bytes, account.granted_bytes = parent.used_bytes, parent.granted_bytes
+            account._segments = dict(parent._segments)
+            account._is_new = parent._heir_is_new
         return account
 
     def charge(self, size_bytes: int) -> None:
@@ -97,30 +192,17 @@ class MemoryAccount:
                 self._call(_RELEASE, self.granted_bytes - keep, keep)
 
     def _call(self, operation: Operation, size_bytes: int, after_bytes: int) -> None:
-        """The server keeps grants in memory: if it died, all that is to be held is granted in a new session."""
-        for _ in range(SESSIONS_MAX):
-            try:
-                if self._is_new:
-                    reply = self._client.call_packed(_GRANT, after_bytes)
-                else:
-                    reply = self._client.call_packed(operation, size_bytes)
-            except ServerTimeoutError:
-                raise Errno(ENOMEM) from None
-            except SessionLostError:
-                self._open_another()
-                continue
-            if reply.errno:
-                raise Errno(reply.errno)
-            self._is_new = False
-            self.granted_bytes = after_bytes
-            return
-        raise Errno(ENOMEM)
+        """Changes what is granted. Errno(ENOMEM)."""
+        reply = self._in_session(lambda client: client.call_packed(operation, size_bytes))
+        if reply.errno:
+            raise Errno(reply.errno)
+        self.granted_bytes = after_bytes
 
     def _open_another(self) -> None:
         """A session instead of the lost one. Errno(ENOMEM) if there is no server."""
         self._is_new = True
         self._client.close()
         try:
-            self._client = self._connect()
+            self._opened = self._connect()
         except (SessionLostError, ServerTimeoutError):
             raise Errno(ENOMEM) from None

@@ -1,6 +1,7 @@
 """The guest's physical memory: one huge private mapping of which extents are handed out.
 
-Offsets are what the page table maps to. A freed extent reads as zeros when it is handed out again.
+Offsets are what the page table maps to. A freed extent reads as zeros when it is handed out again. Behind the
+mapping lie offsets that no memory belongs to, for address space that a guest only keeps free of anything else.
 """
 
 from bisect import bisect_left
@@ -9,25 +10,24 @@ from typing import Final
 from client_vm import host
 
 PAGE_BYTES: Final = 4096
-ARENA_BYTES: Final = 1 << 40
-"""Virtual, not reserved: pages come to life when touched."""
+ARENA_BYTES: Final = 1 << 46
+"""Virtual, not reserved: pages come to life when touched. Half of a process's address space, and no slower to
+make, to fork or to end than a small one."""
+NOWHERE_BYTES: Final = 1 << 50
+"""More than a guest has addresses."""
 
 
 class ArenaFullError(Exception):
     """No extent of that size is left; ENOMEM for the guest."""
 
 
-class Arena:
-    """Extents of a 1 TiB mapping, first fit. Sizes and offsets are multiples of PAGE_BYTES."""
+class _Extents:
+    """What is free of a range, first fit. Sizes and offsets are multiples of PAGE_BYTES."""
 
-    def __init__(self, size_bytes: int = ARENA_BYTES) -> None:
-        self.size_bytes = size_bytes
-        self.address = host.map_anonymous(size_bytes)
-        self.bytes = host.view(self.address, size_bytes)
-        self._free: list[tuple[int, int]] = [(PAGE_BYTES, size_bytes)]  # sorted (start, end); page 0 unused
+    def __init__(self, start: int, end: int) -> None:
+        self._free: list[tuple[int, int]] = [(start, end)]  # sorted (start, end)
 
     def take(self, size_bytes: int) -> int:
-        """Offset of a fresh extent of zeros."""
         for index, (start, end) in enumerate(self._free):
             if end - start >= size_bytes:
                 self._shrink(index, start + size_bytes, end)
@@ -35,7 +35,6 @@ class Arena:
         raise ArenaFullError
 
     def take_at(self, offset: int, size_bytes: int) -> bool:
-        """Takes exactly this extent, to grow the one before it. False if it is not free."""
         index = bisect_left(self._free, (offset + 1,)) - 1
         if index < 0:
             return False
@@ -51,10 +50,7 @@ class Arena:
         else:
             self._free[index] = (start, end)
 
-    def give_back(self, offset: int, size_bytes: int) -> None:
-        """Frees an extent; its pages go back to the host at once."""
-        self.zero(offset, size_bytes)
-        start, end = offset, offset + size_bytes
+    def give_back(self, start: int, end: int) -> None:
         index = bisect_left(self._free, (start,))
         if index < len(self._free) and self._free[index][0] == end:
             end = self._free.pop(index)[1]
@@ -63,9 +59,45 @@ class Arena:
             start = self._free.pop(index)[0]
         self._free.insert(index, (start, end))
 
+
+class Arena:
+    """Extents of the mapping, and of nowhere. Sizes and offsets are multiples of PAGE_BYTES."""
+
+    def __init__(self, size_bytes: int = ARENA_BYTES) -> None:
+        self.size_bytes = size_bytes
+        self.address = host.map_anonymous(size_bytes)
+        self.bytes = host.view(self.address, size_bytes)
+        self._room = _Extents(PAGE_BYTES, size_bytes)  # page 0 unused
+        # The page between the two is in neither: no extent lies in both.
+        self._nowhere = _Extents(size_bytes + PAGE_BYTES, size_bytes + NOWHERE_BYTES)
+
+    def take(self, size_bytes: int) -> int:
+        """Offset of a fresh extent of zeros. ArenaFullError."""
+        return self._room.take(size_bytes)
+
+    def take_nowhere(self, size_bytes: int) -> int:
+        """Offset of an extent that has no bytes. ArenaFullError."""
+        return self._nowhere.take(size_bytes)
+
+    def is_nowhere(self, offset: int) -> bool:
+        """Whether the offset's extent has no bytes."""
+        return offset > self.size_bytes
+
+    def take_at(self, offset: int, size_bytes: int) -> bool:
+        """Takes exactly this extent, to grow the one before it. False if it is not free."""
+        extents = self._nowhere if self.is_nowhere(offset) else self._room
+        return extents.take_at(offset, size_bytes)
+
+    def give_back(self, offset: int, size_bytes: int) -> None:
+        """Frees an extent; its pages go back to the host at once."""
+        self.zero(offset, size_bytes)
+        extents = self._nowhere if self.is_nowhere(offset) else self._room
+        extents.give_back(offset, offset + size_bytes)
+
     def zero(self, offset: int, size_bytes: int) -> None:
         """The extent reads as zeros from now on."""
-        host.drop_pages(self.address + offset, size_bytes)
+        if not self.is_nowhere(offset):
+            host.drop_pages(self.address + offset, size_bytes)
 
     def close(self) -> None:
         self.bytes.release()

@@ -76,14 +76,6 @@ class InBuffer:
         self._memory = memory
         self.address = address
 
-    def prefix(self, size_bytes: int) -> bytes:
-        """As many of size_bytes as can be read; Errno(EFAULT) if none can."""
-        size_bytes = min(size_bytes, RW_BYTES_MAX)
-        data = b"".join(self._memory.readable(self.address, size_bytes))
-        if size_bytes and not data:
-            raise Errno(EFAULT)
-        return data
-
     def whole(self, size_bytes: int) -> bytes:
         """All size_bytes, or Errno(EFAULT)."""
         return self._memory.read(self.address, size_bytes)
@@ -177,6 +169,10 @@ def _in_buffer(task: "Task", raw: int) -> InBuffer:
     return InBuffer(task.memory, raw)
 
 
+def _optional_in_buffer(task: "Task", raw: int) -> InBuffer | None:
+    return InBuffer(task.memory, raw) if raw else None
+
+
 def _out_buffer(task: "Task", raw: int) -> OutBuffer:
     return OutBuffer(task.memory, raw)
 
@@ -262,6 +258,7 @@ OPTIONAL_PATH: Final = Kind("const char *path", _path_or_none, "in", optional=Tr
 NAME: Final = Kind("const char *name", _string, "in")
 """An attribute's name: ERANGE beyond 255 bytes."""
 IN_BUFFER: Final = Kind("const void *", _in_buffer, "in")
+OPTIONAL_IN_BUFFER: Final = Kind("const void *", _optional_in_buffer, "in", optional=True)
 OUT_BUFFER: Final = Kind("void *", _out_buffer, "out")
 OPTIONAL_OUT_BUFFER: Final = Kind("void *", _optional_out_buffer, "out", optional=True)
 IOVEC: Final = Kind("const struct iovec *", _io_vector, "in", size_bytes=common.iovec.size)

@@ -6,13 +6,16 @@ the host take turns, and medians are compared, because this machine's speed drif
 
 import ctypes
 import json
+import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +34,10 @@ usage: farcall bench [CASE...] [--json FILE]
   null      one system call that the kernel answers itself        limit 5 us
   pread     pread of 4 KiB from the file server by ring           limit 25 us
   compute   SHA-256, against raw Unicorn in the same mode    limit 1.15
+  fork      a child that ends at once: fork, exit, wait             limit 6 ms
+  exec      the same with a child that executes `busybox true`      limit 40 ms
+  python    the same with `/usr/bin/python3 -c pass`                limit 1.2 s
+  pipe      a byte to a process on another processor and back, against native  limit 2
   start     `farcall run` of a program that ends at once          limit 1.5 s
 
 Exit status 1 if a limit is missed. All cases without CASE. --json: the figures as a list of objects.
@@ -41,6 +48,7 @@ START_ROUNDS: Final = 9
 RUN_TIMEOUT_S: Final = 120
 _STACK_PAGES: Final = 16
 _STACK_TOP: Final = 0x7FFF_0000_0000
+_NS: Final = {"us": 1e3, "ms": 1e6}
 
 
 @dataclass(slots=True)
@@ -73,7 +81,8 @@ def _timed_by_guest(command: list[str]) -> float:
     return float(done.stdout)
 
 
-def _farcall(architecture: Architecture, *arguments: str) -> float:
+def farcall_ns(architecture: Architecture, *arguments: str) -> float:
+    """Nanoseconds that the program printed as a guest. StartError(125) if it failed."""
     command = [sys.executable, "-m", "client_vm", "run", "--", str(_program(architecture)), *arguments]
     return _timed_by_guest(command)
 
@@ -96,18 +105,27 @@ def _medians(runs: dict[str, Callable[[], float | None]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seen.items()}
 
 
-def _per_call(case: str, limit_us: float, calls: int, *path: str) -> list[Figure]:
+def _beside_native(architecture: Architecture, *arguments: str) -> dict[str, float]:
+    """Median nanoseconds of "farcall" and, where the host can run the program, of "native"."""
+
+    def run(where: Callable[..., float | None]) -> float | None:
+        return where(architecture, *arguments)
+
+    return _medians({"farcall": lambda: run(farcall_ns), "native": lambda: run(_native)})
+
+
+def _per_round(case: str, limit: float, unit: str, rounds: int, *arguments: str) -> list[Figure]:
+    """What one round costs in a guest and natively; `arguments` say how many to the program."""
     figures = []
     for architecture in ARCHITECTURES:
-
-        def run(where: Callable[..., float | None], on: Architecture = architecture) -> float | None:
-            return where(on, case, str(calls), *path)
-
-        found = _medians({"farcall": lambda: run(_farcall), "native": lambda: run(_native)})
-        for what, value in found.items():
-            limit = limit_us if what == "farcall" else 0.0
-            figures.append(Figure(case, architecture.name, what, value / calls / 1000, "us", limit))
+        for what, value in _beside_native(architecture, *arguments).items():
+            cost = value / rounds / _NS[unit]
+            figures.append(Figure(case, architecture.name, what, cost, unit, limit if what == "farcall" else 0.0))
     return figures
+
+
+def _per_call(case: str, limit_us: float, calls: int, *path: str) -> list[Figure]:
+    return _per_round(case, limit_us, "us", calls, case, str(calls), *path)
 
 
 def bench_null() -> list[Figure]:
@@ -201,7 +219,7 @@ def bench_compute() -> list[Figure]:
             return _Raw(on, [b"bench", b"compute", str(rounds).encode()]).run()
 
         def ours(on: Architecture = architecture) -> float:
-            return _farcall(on, "compute", str(rounds))
+            return farcall_ns(on, "compute", str(rounds))
 
         def native(on: Architecture = architecture) -> float | None:
             return _native(on, "compute", str(rounds))
@@ -229,10 +247,68 @@ def bench_start() -> list[Figure]:
     return figures
 
 
+def _per_child(case: str, limit_ms: float, children: int, *program: str) -> list[Figure]:
+    """What a child costs its parent, from fork to wait; it executes `program`, if one is given."""
+    mode = "spawn" if program else "fork"
+    return _per_round(case, limit_ms, "ms", children, mode, str(children), *program)
+
+
+def _installed(case: str, program: str, package: str) -> str:
+    """Its path. StartError: it is not installed."""
+    found = shutil.which(program)
+    if found is None:
+        raise StartError(f"bench: {case} wants {program} (apt-get install {package})", EXIT_FAILURE)
+    return found
+
+
+def bench_fork() -> list[Figure]:
+    """Children that end at once, one after the other."""
+    return _per_child("fork", 6.0, 100)
+
+
+def bench_exec() -> list[Figure]:
+    """Children of either architecture that execute the host's static busybox."""
+    return _per_child("exec", 40.0, 20, _installed("exec", "busybox", "busybox-static"), "true")
+
+
+def bench_python() -> list[Figure]:
+    """The host's interpreter and its modules, as a child of a guest: the servers run."""
+    return _per_child("python", 1200.0, 1, _installed("python", "/usr/bin/python3", "python3"), "-c", "pass")
+
+
+def bench_pipe() -> list[Figure]:
+    """Round trips by two pipes, against the host's own program, of either architecture.
+
+    The program keeps one end on each of two processors, here as natively: left to the host, they are on one or on
+    two as it likes, and a native round trip costs 4 us or 30. Where there is one processor there is no limit:
+    what is compared then is not who is woken how soon, but a change of processes with some twenty calls.
+    """
+    trips = 5_000
+    arguments = ["pipe", str(trips)]
+    runs: dict[str, Callable[[], float | None]] = {
+        each.name: partial(farcall_ns, each, *arguments) for each in ARCHITECTURES
+    }
+    host = next(each for each in ARCHITECTURES if platform.machine() == each.machine)
+    found = _medians(runs | {"native": partial(_native, host, *arguments)})
+    native = found.pop("native")
+    ratio, limit = "farcall / native", 2.0
+    if len(os.sched_getaffinity(0)) == 1:
+        ratio, limit = "the same, 1 processor", 0.0
+    figures = [Figure("pipe", host.name, "native", native / trips / 1000, "us")]
+    for name, value in found.items():
+        figures.append(Figure("pipe", name, "farcall", value / trips / 1000, "us"))
+        figures.append(Figure("pipe", name, ratio, value / native, "", limit))
+    return figures
+
+
 CASES: Final[dict[str, Callable[[], list[Figure]]]] = {
     "null": bench_null,
     "pread": bench_pread,
     "compute": bench_compute,
+    "fork": bench_fork,
+    "exec": bench_exec,
+    "python": bench_python,
+    "pipe": bench_pipe,
     "start": bench_start,
 }
 

@@ -66,6 +66,12 @@ class ControlSocket:
         poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(0))
 
+    def hangs_up(self, within_s: float) -> bool:
+        """Whether the other end is gone, or goes within so many seconds."""
+        poll = select.poll()
+        poll.register(self._socket, 0)
+        return bool(poll.poll(within_s * 1000))
+
     def receive(self, kind: type[M]) -> tuple[M, list[int]]:
         """The next message and the descriptors beside it, which are the caller's to close.
 

@@ -9,6 +9,7 @@ Memory is one arena behind UC_TLB_VIRTUAL: every translation comes from `transla
 import ctypes
 import importlib.util
 from collections.abc import Callable
+from functools import cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -77,11 +78,30 @@ _SCTLR_USER: Final = 1 << 14 | 1 << 15 | 1 << 26
 _CNTKCTL_USER: Final = 1 << 1
 """EL0VCTEN: the virtual counter."""
 
+_KERNEL_HALF: Final = 1 << 55
+_UNTAGGED: Final = (1 << 56) - 1
+"""The top byte of an ARM64 address of user space is the program's (linux: arm64/tagged-pointers.rst)."""
+
 _TLB_FILL = ctypes.CFUNCTYPE(ctypes.c_bool, _POINTER, _UINT64, ctypes.c_int, ctypes.POINTER(_TlbEntry), _POINTER)
 _CPUID = ctypes.CFUNCTYPE(ctypes.c_int, _POINTER, _POINTER)
 
+_PAGE_BYTES: Final = 4096
+_PAGE_MASK: Final = _PAGE_BYTES - 1
+_PROBES: Final = (0x5A17_3C96_E888, 0x2BD4_96A1_7118)
+"""Addresses where nothing is when a fault is tried: as good as no other word has their values by chance."""
+_LOAD_EXCLUSIVE: Final = bytes.fromhex("207c5fc8 e1031faa 010000d4")
+"""ldxr x0, [x1]; mov x1, xzr; svc #0."""
+_WATCHES_NOTHING: Final = (1 << 64) - 1
+_MALLOC_USABLE_SIZE: Final = ctypes.CDLL(None).malloc_usable_size
+_MALLOC_USABLE_SIZE.argtypes = (_POINTER,)
+_MALLOC_USABLE_SIZE.restype = ctypes.c_size_t
+
 Translate = Callable[[int, int], tuple[int, int] | None]
 """(page address, access) -> (arena offset of the page, READ|WRITE|EXECUTE), or None: a fault."""
+
+
+def _nowhere(_page: int, _access: int) -> None:
+    """A Translate under which nothing is mapped."""
 
 
 class CpuError(RuntimeError):
@@ -118,12 +138,48 @@ class _Layout:
             self.tls = self.registers["tpidr_el0"]
 
 
+@cache
+def _layout(architecture: Architecture) -> _Layout:
+    """Made once: it takes a millisecond, and each execve wants one."""
+    return _Layout(architecture)
+
+
+@cache
+def _find_monitor() -> int:
+    """Where a context keeps the address that ARM64's exclusive monitor watches; 0, should it have no such word.
+
+    No register of Unicorn's interface is that word, so loads are made exclusive, each at an address of its own,
+    and the one word that followed them is it.
+    """
+    room = (ctypes.c_ubyte * (2 * _PAGE_BYTES))()
+    page = ctypes.addressof(room) + _PAGE_BYTES - 1 & ~_PAGE_MASK
+    ctypes.memmove(page, _LOAD_EXCLUSIVE, len(_LOAD_EXCLUSIVE))
+    cpu = Cpu(ARM64, page, _PAGE_BYTES, lambda _page, _access: (0, READ | EXECUTE))
+    context = Context(cpu.new_handle(), 0)
+    start = context.handle.value or 0
+    size_bytes = _MALLOC_USABLE_SIZE(start)
+    places: set[int] | None = None
+    for address in _PROBES:
+        cpu.write_register("x1", address)
+        cpu.pc = _PAGE_BYTES
+        cpu.run()
+        cpu.save(context)
+        words = memoryview(ctypes.string_at(start, size_bytes // 8 * 8)).cast("Q")
+        found = {8 * index for index, word in enumerate(words) if word == address}
+        places = found if places is None else places & found
+    context.free()
+    cpu.close()
+    return places.pop() if places and len(places) == 1 else 0
+
+
 class Context:
     """All registers of a thread that is not on the CPU (uc_context), and where it goes on."""
 
-    def __init__(self, handle: ctypes.c_void_p) -> None:
+    def __init__(self, handle: ctypes.c_void_p, monitor_at: int) -> None:
         self.handle = handle
         self.pc = 0
+        self.monitor = _UINT64.from_address((handle.value or 0) + monitor_at) if monitor_at else None
+        """The address that ARM64's exclusive monitor watches, in here."""
 
     def free(self) -> None:
         """Gives it back."""
@@ -140,7 +196,7 @@ class Cpu:
         self, architecture: Architecture, arena_address: int, arena_bytes: int, translate: Translate
     ) -> None:
         self.architecture = architecture
-        self._layout = layout = _Layout(architecture)
+        self._layout = layout = _layout(architecture)
         self._translate = translate
         self._keep: list[Any] = []
         handle = _POINTER()
@@ -172,6 +228,8 @@ class Cpu:
         self._emu_start = _LIBRARY.uc_emu_start
         self._emu_start.argtypes = (_POINTER, _UINT64, _UINT64, _UINT64, ctypes.c_size_t)
         self._write_batch = _LIBRARY.uc_reg_write_batch
+        self._aside: Context | None = None
+        self._exact = self._find_exact_address()
 
     def _build_arrays(self, layout: _Layout) -> None:
         self.values = (_UINT64 * len(layout.trap))()
@@ -247,12 +305,16 @@ class Cpu:
 
     def _on_tlb_fill(self, _uc: int, address: int, kind: int, entry: Any, _data: int) -> bool:
         access = _ACCESS[kind]
+        address = self._untagged(address)
         found = self._translate(address, access)
         if found is None:
             self.fault_address, self.fault_access = address, access
             return False
         entry[0].paddr, entry[0].perms = found
         return True
+
+    def _untagged(self, address: int) -> int:
+        return address if self._is_x86 or address & _KERNEL_HALF else address & _UNTAGGED
 
     def _on_cpuid(self, _uc: int, _data: int) -> int:
         """Answers CPUID ourselves: nothing is announced that Unicorn executes wrongly (AVX, XSAVE)."""
@@ -261,6 +323,25 @@ class Cpu:
         for name, value in zip(("rax", "rbx", "rcx", "rdx"), cpuid(leaf, subleaf), strict=True):
             self.write_register(name, value)
         return 1
+
+    def _find_exact_address(self) -> ctypes.c_uint64 | None:
+        """Where Unicorn notes the address of an access it refused: the hook is told the page only.
+
+        No call of its interface reads that word (uc_struct.invalid_addr), so faults are made at known
+        addresses, and the one word that followed each of them is it. None, should another build of
+        Unicorn have no such word: faults are then told with the address of their page.
+        """
+        start = self._uc.value or 0
+        size_bytes = _MALLOC_USABLE_SIZE(start)
+        translate, self._translate = self._translate, _nowhere
+        places: set[int] | None = None
+        for address in _PROBES:
+            self._emu_start(self._uc, address, 0, 0, 0)
+            words = memoryview(ctypes.string_at(start, size_bytes // 8 * 8)).cast("Q")
+            found = {8 * index for index, word in enumerate(words) if word == address}
+            places = found if places is None else places & found
+        self._translate = translate
+        return _UINT64.from_address(start + places.pop()) if places and len(places) == 1 else None
 
     def run(self) -> int:
         """Runs the guest from `pc` until a CAUSE_* word; CAUSE_NONE is a fault.
@@ -275,6 +356,10 @@ class Cpu:
         self.fault_access = 0
         self.error = self._emu_start(self._uc, self._pc, 0, 0, 0)
         cause: int = words.cause
+        if self.fault_access and self._exact is not None:
+            exact = self._untagged(self._exact.value)
+            if exact & ~_PAGE_MASK == self.fault_address & ~_PAGE_MASK:
+                self.fault_address = exact
         if cause == CAUSE_TRAP:
             self._pc = self.values[7]
             if words.interrupt == self._trap_interrupt:
@@ -360,16 +445,32 @@ class Cpu:
         room = (ctypes.c_ubyte * 16)(*value)
         self._check("write", _LIBRARY.uc_reg_write(self._uc, self._layout.registers[name], room))
 
-    def new_context(self) -> Context:
-        """Room for a thread's registers."""
+    def new_handle(self) -> ctypes.c_void_p:
+        """Room for registers, as Unicorn has it."""
         handle = _POINTER()
         self._check("context", _LIBRARY.uc_context_alloc(self._uc, ctypes.byref(handle)))
-        return Context(handle)
+        return handle
+
+    def new_context(self) -> Context:
+        """Room for a thread's registers."""
+        return Context(self.new_handle(), 0 if self._is_x86 else _find_monitor())
 
     def save(self, context: Context) -> None:
-        """Copies the registers out."""
+        """Copies the registers out. What is exclusive to a thread is so until it leaves the CPU, as with an
+        exception's return (Arm ARM, B2.9): the emulator only compares values, and the old one may come again."""
         self._check("save", _LIBRARY.uc_context_save(self._uc, context.handle))
         context.pc = self._pc
+        if context.monitor is not None:
+            context.monitor.value = _WATCHES_NOTHING
+
+    def clear_monitor(self) -> None:
+        """The thread on the CPU was interrupted: a store-exclusive fails that had its load before."""
+        if self._is_x86:
+            return
+        if self._aside is None:
+            self._aside = self.new_context()
+        self.save(self._aside)
+        self.restore(self._aside)
 
     def restore(self, context: Context) -> None:
         """Puts a thread's registers back."""
@@ -385,4 +486,6 @@ class Cpu:
         self._control(_UC.UC_CTL_TB_FLUSH)
 
     def close(self) -> None:
+        if self._aside is not None:
+            self._aside.free()
         _LIBRARY.uc_close(self._uc)

@@ -113,11 +113,13 @@ class OpenFile:
     """Whether a blocking write goes on until everything is written (pipe(7))."""
     owner = common.F_OWNER_PID, 0
     """F_OWNER_*, and whom F_SETOWN named."""
-    record_locked = False
-    """Whether the process has set record locks through it: closing any fd of the file ends those (fcntl(2))."""
 
     def readiness(self) -> int | None:
         """The host descriptor that poll(2) is asked about; None: always ready for reading and writing."""
+        return None
+
+    def patience_s(self, writing: bool) -> float | None:
+        """How long a read or write waits at most; None: for ever."""
         return None
 
     def unlock_records(self) -> None:
@@ -244,6 +246,14 @@ class RemoteFile(OpenFile):
             self.offset += count
         return count
 
+    def append(self, data: memoryview, moves: bool) -> int:
+        """Writes at the end, whatever the flags; `moves`: the offset is there then."""
+        with self.alone():
+            count, end = self.files.append(self.handle, data)
+            if moves:
+                self.offset = end
+        return count
+
     def seek(self, offset: int, whence: int) -> int:
         with self.alone():
             return self._seek(offset, whence)
@@ -296,7 +306,6 @@ class RemoteFile(OpenFile):
         return bytes(answer.path)
 
     def unlock_records(self) -> None:
-        self.record_locked = False
         self.files.call(LockRequest(handle=self.handle, kind=LOCK_KIND_POSIX, type=LOCK_TYPE_UNLOCK))
 
     def release(self) -> None:
@@ -324,6 +333,9 @@ class FdTable:
         self._full_below = 0
         """Every fd below it is in use."""
         self.limit = 1024
+        self.record_locked: set[OpenFile] = set()
+        """What this process has set record locks through: closing any fd of it ends those (fcntl(2)). A vfork
+        child closes in its parent's session, but ends none of its parent's locks."""
 
     # -- looking ------------------------------------------------------------------------------------
 
@@ -382,10 +394,11 @@ class FdTable:
         self._full_below = min(self._full_below, fd)
         self._let_go(found.file)
 
-    @staticmethod
-    def _let_go(file: OpenFile) -> None:
-        if file.record_locked and file.users > 1:
-            file.unlock_records()
+    def _let_go(self, file: OpenFile) -> None:
+        if file in self.record_locked:
+            self.record_locked.discard(file)
+            if file.users > 1:
+                file.unlock_records()
         file.drop()
 
     def close_for_exec(self) -> None:
@@ -398,6 +411,10 @@ class FdTable:
         while self._table:
             self._table.popitem()[1].file.drop()
         self._full_below = 0
+
+    def has_remote(self) -> bool:
+        """Whether there is a file of the file server's, which may be locked or have no name any more."""
+        return any(isinstance(descriptor.file, RemoteFile) for descriptor in self._table.values())
 
     def abandon(self) -> None:
         """The process ends: handles at servers are freed with its session."""

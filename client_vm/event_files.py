@@ -61,6 +61,29 @@ def make_timerfd(clock: int, flags: int) -> Timer:
     return Timer(descriptor, common.O_RDWR | flags & common.O_NONBLOCK)
 
 
+class ProcessDescriptor(OwnDescriptor):
+    """pidfd_open(2): readable once the process has ended; waitid(2) tells the rest."""
+
+    def __init__(self, descriptor: int, pid: int, flags: int) -> None:
+        super().__init__(descriptor, flags)
+        self.pid = pid
+
+    @classmethod
+    def ended(cls, pid: int) -> "ProcessDescriptor":
+        """Of a process that is gone already. Errno(EMFILE)."""
+        with translated():
+            return cls(os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC), pid, common.O_RDWR)
+
+    def path(self) -> bytes:
+        return b"anon_inode:[pidfd]"
+
+    def read(self, views: list[memoryview]) -> int:
+        raise Errno(EINVAL)
+
+    def write(self, data: memoryview) -> int:
+        raise Errno(EINVAL)
+
+
 class SignalQueue(OwnDescriptor):
     """signalfd(2): reads take pending signals. Its descriptor is the end of a pipe that has a byte in it while
     there are some, so that the host's poll and epoll know.

@@ -1,12 +1,12 @@
 """The worker's view of the file server: calls that answer or raise Errno, and data moved in pieces."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from google.protobuf.message import Message
 
-from client_vm.abi.common import EIO, ENOSYS
+from client_vm.abi.common import EIO, ENOSYS, EOPNOTSUPP
 from client_vm.errors import Errno
 from farcall.v1.file_pb2 import Place
 from farcall.v1.kernel_pb2 import RingGrant
@@ -17,7 +17,7 @@ from ipc.message import Buffer, Reply
 from ipc.operations import BY_NAME, Operation
 
 FAREWELL_S: Final = 1.0
-"""How long a process that ends waits for the file server; its session ends with its socket at the latest."""
+"""How long a process that ends waits for a server; its session ends with its socket at the latest."""
 _CLOSE: Final = BY_NAME["Close"]
 _PREAD: Final = BY_NAME["PRead"]
 _PWRITE: Final = BY_NAME["PWrite"]
@@ -42,15 +42,34 @@ class FileServer:
     """
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        self._opened: Client | None = client
+        self._connect: Callable[[], Client] = lambda: client
+        self._handles_used = 0
+        self._passes_descriptors = True
+        """Until the carrier says that it does not."""
 
     @property
-    def client(self) -> Client:
-        return self._client
+    def _client(self) -> Client:
+        """SessionLostError."""
+        if self._opened is None:
+            self._opened = self._connect()
+        return self._opened
 
-    def move(self, client: Client) -> None:
-        """In a forked child: its own session, which inherited all handles."""
-        self._client = client
+    @property
+    def opened(self) -> Client | None:
+        """None: no call has been made yet in this session."""
+        return self._opened
+
+    @property
+    def handles_used(self) -> int:
+        """As Client's, whether there is one yet or not."""
+        return self._handles_used if self._opened is None else self._opened.handles_used
+
+    def move(self, connect: Callable[[], Client]) -> None:
+        """In a forked child: its own session, which inherited all handles. `connect` gives its client, with the
+        first call: many children end or wait without one."""
+        self._handles_used = self.handles_used
+        self._opened, self._connect = None, connect
 
     def inherit(self, grant: RingGrant) -> None:
         """Gives all handles to another session, too. Errno."""
@@ -60,9 +79,18 @@ class FileServer:
             return
         self.call(InheritRequest(target_session=grant.session, target_secret=grant.secret))
 
-    def goodbye(self) -> None:
-        """Ends the session: locks and handles are free at once."""
-        self._client.farewell(GoodbyeRequest(), FAREWELL_S)
+    def goodbye(self, holds: bool, stores: bool) -> None:
+        """Ends the session: locks and handles are free at once, not only when the host process is gone. One that
+        was never used, and `holds` nothing that others could notice, ends by itself. A server that is away is
+        waited for if the process may have stored to mapped files: with the last one that has them their pages
+        would be gone."""
+        if self._opened is None and not holds:
+            return
+        if not stores:
+            self._client.farewell(GoodbyeRequest(), FAREWELL_S)
+            return
+        with suppress(SessionLostError, ServerTimeoutError):
+            self._client.call(GoodbyeRequest())
 
     def new_handle(self) -> int:
         return self._client.new_handle()
@@ -81,6 +109,19 @@ class FileServer:
             raise
         return reply.take_descriptor()
 
+    def fetch_with(self, request: Message) -> tuple[int, Any]:
+        """As fetch, with the response. -1 also where there is none to be had (EOPNOTSUPP). Errno."""
+        if not self._passes_descriptors:
+            return -1, None
+        try:
+            reply, response = self._translated(lambda: self._client.call(request))
+        except Errno as error:
+            if error.errno in (ENOSYS, EOPNOTSUPP):
+                self._passes_descriptors = error.errno == EOPNOTSUPP
+                return -1, None
+            raise
+        return reply.take_descriptor(), response
+
     def begin(self, request: Message) -> "Begun":
         """Submits a PURE operation whose answer comes when there is something to tell."""
         return Begun(self, request)
@@ -94,10 +135,10 @@ class FileServer:
         data: Buffer = b"",
         room: int = 0,
     ) -> Reply:
-        client = self._client
-        return self._translated(lambda: (client.call_packed(operation, handle, offset, count, data, room), None))[
-            0
-        ]
+        def call() -> tuple[Reply, None]:
+            return self._client.call_packed(operation, handle, offset, count, data, room), None
+
+        return self._translated(call)[0]
 
     @staticmethod
     def _translated(make: Callable[[], tuple[Reply, Any]]) -> tuple[Reply, Any]:
@@ -176,8 +217,8 @@ class Begun:
 
     def __init__(self, files: FileServer, request: Message) -> None:
         self._files = files
-        self._client = files.client
         with _as_errno():
+            self._client = files._client
             self._pending = self._client.begin(request)
 
     def over(self) -> bool:
@@ -190,7 +231,7 @@ class Begun:
 
     def abandon(self) -> None:
         """Nobody waits for it any more. In a forked child nothing: the call is its parent's."""
-        if self._files.client is self._client:
+        if self._files.opened is self._client:
             self._client.abandon(self._pending)
 
 

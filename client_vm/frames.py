@@ -12,9 +12,13 @@ from client_vm.abi import common
 from client_vm.architecture import X86_64
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from client_vm.process import Action, Task
 
 SIGINFO_BYTES: Final = 128
+SIGINFO_GIVEN_BYTES: Final = 48
+"""What a kernel reads of a guest's: the rest only fills it up (kernel_siginfo_t)."""
 _FAULTS: Final = frozenset((common.SIGILL, common.SIGFPE, common.SIGSEGV, common.SIGBUS, common.SIGTRAP))
 
 
@@ -42,6 +46,13 @@ class SignalInfo:
     """Of a fault: the processor's exception number (x86-64)."""
     error: int = 0
     """Of a fault: the processor's error code (x86-64), the syndrome (ARM64)."""
+    taken: "Callable[[SignalInfo], None] | None" = None
+    """Hears that the signal waits no longer: it is about to be delivered, or was thrown away."""
+
+    def settle(self) -> None:
+        """It waits no longer."""
+        if self.taken is not None:
+            self.taken(self)
 
     def encode(self) -> bytes:
         """128 bytes, as sigaction(2) lays them out for this code."""
@@ -66,7 +77,7 @@ class SignalInfo:
     @classmethod
     def decode(cls, raw: bytes) -> "SignalInfo":
         """What a guest gives to rt_sigqueueinfo(2)."""
-        found = common.siginfo_queue.unpack(raw[: common.siginfo_queue.size])
+        found = common.siginfo_queue.unpack(raw.ljust(common.siginfo_queue.size, b"\0"))
         return cls(
             found["si_signo"], found["si_code"], found["si_errno"],
             found["pid"], found["uid"], value=found["value"],
@@ -89,6 +100,7 @@ def push_frame(task: "Task", action: "Action", info: SignalInfo, restore_mask: i
     `restore_mask`: the mask after the handler. The registers must be on the CPU, a call's result in them.
     """
     module = frames_x86_64 if task.architecture is X86_64 else frames_arm64
+    task.cpu.clear_monitor()
     module.push(task, action, info, restore_mask, _stack_for(task, action, module.RED_ZONE_BYTES))
     if task.altstack.flags & common.SS_AUTODISARM:
         task.altstack.address = task.altstack.size_bytes = 0

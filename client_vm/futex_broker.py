@@ -72,7 +72,7 @@ class FutexBroker:
         return wakes
 
     def forget(self, pid: int) -> list[Wake]:
-        """The process has ended, or executes another program: what it was promised goes to others."""
+        """The process has ended: what it was promised goes to others."""
         wakes = []
         for word in self._words.pop(pid, set()):
             promised = self._sleepers[word][pid].promised

@@ -22,6 +22,7 @@ from ipc.ring_server import RingServer
 from ipc.seams import Clock
 
 if TYPE_CHECKING:
+    from ipc.beside_grpc import PassingLink
     from ipc.grpc_client import GrpcLink
 
 ENTRY_POINTS: Final = "farcall.servers"
@@ -49,6 +50,10 @@ class GatewayLine:
             raise
         return adopted_ring(self._rings, response, doorbell)
 
+    async def server_died(self) -> None:
+        """As Line: a link resumes and renews its sessions itself."""
+        await trio.sleep_forever()
+
 
 def adopted_ring(rings: RingServer, response: HelloResponse, doorbell: int) -> RingDescriptors:
     """A ring that this process serves, for a session that is open already. Takes over `doorbell`. OSError."""
@@ -75,7 +80,7 @@ def local_peer() -> Peer:
 class LinkEndpoint:
     """A link as the endpoint of rings whose sessions were opened before they were made."""
 
-    def __init__(self, link: "GrpcLink") -> None:
+    def __init__(self, link: "GrpcLink | PassingLink") -> None:
         self.submit = link.submit
         self.closed = link.closed
 
@@ -106,11 +111,13 @@ class Gateway:
 
     async def link(self, address: Address, deadline: float) -> Line:
         """A line by gRPC, connected before the monotonic clock passes `deadline`. ConnectError."""
+        from ipc import beside_grpc
         from ipc.grpc_client import GrpcLink  # imports grpc: 130 ms that only this transport is worth
 
         link = await GrpcLink.connect(address, self._clock, deadline=deadline)
         self._ended.push_async_callback(link.aclose)
-        return GatewayLine(link.hello, self._serve(LinkEndpoint(link)))
+        passing = beside_grpc.PassingLink(link, self._tasks) if beside_grpc.has_way(address) else link
+        return GatewayLine(link.hello, self._serve(LinkEndpoint(passing)))
 
     def host(self, kind: str, state: Path, root: Path) -> Line:
         """A line to a service in this process, which is found by its entry point.

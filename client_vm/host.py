@@ -1,6 +1,7 @@
 """The few host calls Python has no function for, by ctypes: mappings at an address, prctl, sigaction."""
 
 import ctypes
+import gc
 import os
 from typing import Any, Final
 
@@ -43,7 +44,9 @@ def map_anonymous(size_bytes: int) -> int:
 
 
 _PROT_READ: Final = 1
+_MAP_SHARED: Final = 0x1
 _MAP_SHARED_FIXED: Final = 0x1 | 0x10
+_MAP_PRIVATE_FIXED_NORESERVE: Final = 0x2 | 0x10 | 0x4000
 _MAP_FIXED: Final = 0x10
 
 
@@ -52,6 +55,21 @@ def map_shared_at(address: int, size_bytes: int, descriptor: int, offset: int, w
     protection = _PROT_READ_WRITE if writable else _PROT_READ
     if _LIBC.mmap(address, size_bytes, protection, _MAP_SHARED_FIXED, descriptor, offset) == _MAP_FAILED:
         raise _fail("mmap")
+
+
+def map_private_at(address: int, size_bytes: int, descriptor: int, offset: int) -> None:
+    """Lays a file over a part of a mapping of ours; a page that is stored to becomes a copy of ours. OSError."""
+    flags = _MAP_PRIVATE_FIXED_NORESERVE
+    if _LIBC.mmap(address, size_bytes, _PROT_READ_WRITE, flags, descriptor, offset) == _MAP_FAILED:
+        raise _fail("mmap")
+
+
+def map_to_read(size_bytes: int, descriptor: int, offset: int) -> int:
+    """Address of a part of a file as others change it. OSError."""
+    address = _LIBC.mmap(None, size_bytes, _PROT_READ, _MAP_SHARED, descriptor, offset)
+    if address in (None, _MAP_FAILED):
+        raise _fail("mmap")
+    return int(address)
 
 
 def map_anonymous_at(address: int, size_bytes: int) -> None:
@@ -83,6 +101,12 @@ def die_with_parent(parent: int, signal: int) -> None:
         raise _fail("prctl")
     if os.getppid() != parent:
         os._exit(125)
+
+
+def be_nice(nice: int) -> None:
+    """At least so nice (setpriority(2)): nobody needs leave for more."""
+    if nice > os.getpriority(os.PRIO_PROCESS, 0):
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
 
 
 def callers_environment() -> dict[bytes, bytes]:
@@ -134,7 +158,6 @@ def advise(address: int, size_bytes: int, advice: int) -> None:
 
 
 _LIBC.syscall.restype = ctypes.c_long
-_PYTHON: Final[Any] = ctypes.pythonapi
 _CLONE_PARENT: Final = 0x8000
 _SIGCHLD: Final = 17
 _SYS_CLONE: Final = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
@@ -143,14 +166,14 @@ _SYS_CLONE: Final = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
 def clone_process() -> int:
     """A copy of this process as a child of its parent (clone(2), CLONE_PARENT): 0 in the copy, else its pid.
 
-    Called between the interpreter's own fork hooks; the process must have one thread. OSError.
+    The process must have one thread: then the interpreter has nothing to mend in the copy, whose thread, lock and
+    thread identity are as before. Its own fork hooks (PyOS_AfterFork_Child: locks made anew, generators seeded)
+    would write to a hundred pages, each of which the host copies. OSError.
     """
-    _PYTHON.PyOS_BeforeFork()
     pid = _LIBC_NO_GIL.syscall(_SYS_CLONE, _CLONE_PARENT | _SIGCHLD, 0, 0, 0, 0)
     if not pid:
-        _PYTHON.PyOS_AfterFork_Child()
+        gc.freeze()  # a collection would visit, and so copy, every page of objects that came along
         return 0
-    _PYTHON.PyOS_AfterFork_Parent()
     if pid < 0:
         raise OSError(ctypes.get_errno(), "clone")
     return int(pid)
@@ -201,6 +224,29 @@ def get_timerfd(descriptor: int, size_bytes: int) -> bytes:
     now = ctypes.create_string_buffer(size_bytes)
     _checked(_LIBC.timerfd_gettime(descriptor, now), "timerfd_gettime")
     return now.raw
+
+
+_IN_DELETE: Final = 0x200
+_EVENTS_BYTES: Final = 4096
+
+
+def watch_removals(directory: str) -> int:
+    """A descriptor, non-blocking, that is readable once a name of a directory has gone (inotify(7)); -1: that
+    cannot be watched."""
+    descriptor = int(_LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    if descriptor >= 0 and _LIBC.inotify_add_watch(descriptor, os.fsencode(directory), _IN_DELETE) < 0:
+        os.close(descriptor)
+        return -1
+    return descriptor
+
+
+def drain(descriptor: int) -> None:
+    """Takes all events that there are."""
+    try:
+        while os.read(descriptor, _EVENTS_BYTES):
+            pass
+    except BlockingIOError:
+        return
 
 
 class _EpollEvent(ctypes.Structure):

@@ -14,10 +14,10 @@ from typing import Final
 
 from client_vm.abi import common
 from client_vm.abi.common import EINVAL, ENOTTY, EPIPE
-from client_vm.descriptors import VIEWS_MAX, OpenFile, device
+from client_vm.descriptors import VIEWS_MAX, OpenFile, RemoteFile, device
 from client_vm.errors import Errno
 from client_vm.waiting import Wait, WouldBlock
-from farcall.v1.file_pb2 import Attributes
+from farcall.v1.file_pb2 import Attributes, Place
 
 PIPE_WRITE_BYTES_MAX: Final = 4096
 """After POLLOUT a write of PIPE_BUF bytes to a pipe does not block; we never set the caller's O_NONBLOCK."""
@@ -71,8 +71,17 @@ class HostBacked(OpenFile):
         except OSError as error:
             raise Errno(error.errno or ENOTTY) from None
 
+    def act(self, request: int, number: int) -> None:
+        """A request with a number for an argument. Errno."""
+        host_call(lambda: fcntl.ioctl(self.descriptor, request, number & 0x7FFFFFFF))
+
     def path(self) -> bytes:
         return os.fsencode(os.readlink(f"/proc/self/fd/{self.descriptor}"))
+
+    def unlock_records(self) -> None:
+        everything = common.flock.pack(l_type=common.F_UNLCK)
+        with translated():
+            fcntl.fcntl(self.descriptor, common.F_SETLK, everything)
 
     def duplicate(self) -> int:
         """Another host descriptor of the same, which ends with it. Errno(EMFILE)."""
@@ -152,6 +161,10 @@ class HostStream(HostBacked):
         self._ask(self.writes)
         return host_call(lambda: os.write(self.descriptor, data[:PIPE_WRITE_BYTES_MAX]))
 
+    def release(self) -> None:
+        super().release()
+        self.unlock_records()  # its descriptor stays open
+
     def pread(self, views: list[memoryview], offset: int) -> int:
         return host_call(lambda: os.preadv(self.descriptor, views[:VIEWS_MAX], offset))
 
@@ -202,6 +215,28 @@ class PipeEnd(OwnDescriptor):
     """One end of a pipe (pipe(7))."""
 
     writes_whole = True
+
+
+class NamedPipe(PipeEnd):
+    """A FIFO's end (fifo(7)): its bytes are in a pipe, its name and rights at the file server."""
+
+    def __init__(self, descriptor: int, flags: int, file: RemoteFile) -> None:
+        """`file`: where it stands, opened as a path; its reference is taken."""
+        super().__init__(descriptor, flags)
+        self._file = file
+
+    def attributes(self) -> Attributes:
+        return self._file.attributes()
+
+    def path(self) -> bytes:
+        return self._file.path()
+
+    def place(self) -> Place:
+        return self._file.place()
+
+    def release(self) -> None:
+        super().release()
+        self._file.drop()
 
 
 def make_pipe(flags: int) -> tuple[PipeEnd, PipeEnd]:

@@ -6,7 +6,7 @@ One House per host process. A fork's child takes over a spare: pid, control sock
 import os
 import signal
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from client_vm import host
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 READY_NAME: Final = b"farcall-guest"
 """The process's name once start-up is over: from here on it only uses what it has."""
+FORSAKEN_S: Final = 1.0
+"""Between the first socket that a killed process loses and its last."""
 
 
 class House:
@@ -52,17 +54,28 @@ class House:
     ) -> None:
         self._cpu_time_ns = cpu_time_ns
         self._rings = rings
+        rings.renewed = self._renewed
         self.offsets = offsets
         self.clock = clock
         self._random_key = random_key
         self._parent = parent
         """Host pid of the kernel process."""
         self.ticks = Ticks()
+        self._sleeper = idle.Sleeper(clock)
         self.scheduler: Scheduler
-        self.resident: Process
-        """The one that this host process is; a vfork child only visits."""
+        self._resident: Process
         self._clients: tuple[Client, ...] = ()
         self._timeout_s = rings.server_timeout_s
+
+    @property
+    def resident(self) -> Process:
+        """The one that this host process is; a vfork child only visits."""
+        return self._resident
+
+    @resident.setter
+    def resident(self, process: Process) -> None:
+        self._resident = process
+        self.scheduler.hearing = process.link
 
     # -- at the beginning --------------------------------------------------------------------------
 
@@ -70,7 +83,15 @@ class House:
         """Sessions of the first process."""
         files = self._rings.client(SERVER_KIND_FILE)
         account = MemoryAccount(lambda: self._rings.client(SERVER_KIND_MEMORY))
-        return files, account, KernelLink(self._rings.client(SERVER_KIND_KERNEL))
+        return files, account, self._link(self._rings.client(SERVER_KIND_KERNEL))
+
+    def _renewed(self, kind: int) -> None:
+        """A server was started again: of files that are mapped it may have other pages."""
+        if kind == SERVER_KIND_FILE:
+            self.resident.space.stale = True
+
+    def _link(self, client: Client) -> KernelLink:
+        return KernelLink(client, self.offsets.events_of(client.session))
 
     def settle(self, process: Process) -> None:
         """The first process moves in; from here on news of the kernel process are heard."""
@@ -79,10 +100,11 @@ class House:
         process.link.listen()
 
     def idle(self, descriptors: list[tuple[int, int]], timeout_s: float | None) -> list[tuple[int, int]]:
-        """Sleeps, as the scheduler's Idle."""
-        process = self.resident
-        clients = [tie.client for tie in (process.files, process.account, process.link)]
-        return idle.sleep(clients, descriptors, timeout_s)
+        """Sleeps, as the scheduler's Idle. No call to the memory server is ever under way meanwhile."""
+        files, clients = self.resident.files.opened, [self.resident.link.client]
+        if files is not None:
+            clients.append(files)
+        return self._sleeper.sleep(clients, descriptors, timeout_s)
 
     def _hear(self) -> None:
         self.resident.link.hear(self.resident)
@@ -95,9 +117,13 @@ class House:
         """Held while a guest runs that shares writable memory. The host frees it if its holder dies."""
         return self.offsets.locked(RUN_LOCK_SLOT)
 
+    def one_step(self, process: Process) -> AbstractContextManager[None]:
+        """Held while a system call reads and changes a word of the guest: others do not come between."""
+        return self.run_lock() if process.space.shared_writable else nullcontext()
+
     def new_timers(self, process: Process) -> None:
         """Timers are not inherited (setitimer(2))."""
-        process.timers = Timers(self.clock, self.scheduler.alarm.wake_at)
+        process.timers = Timers(self.clock, self.scheduler.alarm)
 
     # -- forking ------------------------------------------------------------------------------------
 
@@ -121,26 +147,33 @@ class House:
 
     @staticmethod
     def _fill(process: Process, spare: Spare) -> None:
-        process.account.inherit(spare.grant(SERVER_KIND_MEMORY), process.borrows)
-        process.files.inherit(spare.grant(SERVER_KIND_FILE))
+        account = process.account
+        pending = None
+        if not process.borrows:
+            pending = account.begin_inherit(spare.grant(SERVER_KIND_MEMORY))
+        try:
+            process.files.inherit(spare.grant(SERVER_KIND_FILE))
+        finally:
+            if pending is not None:
+                account.end_inherit(pending)
 
     def link_of(self, spare: Spare) -> KernelLink:
         """A vfork child's own tie to the kernel process."""
-        return KernelLink(self._rings.spare_client(spare, SERVER_KIND_KERNEL))
+        return self._link(self._rings.spare_client(spare, SERVER_KIND_KERNEL))
 
     def become(self, task: Task, spare: Spare) -> None:
         """In the clone: this host process is another worker now."""
         host.die_with_parent(self._parent, signal.SIGKILL)
         process = task.process
-        handles_used = process.files.client.handles_used
+        handles_used = process.files.handles_used
         self._rings = self._rings.replace(spare)
-        process.files.move(self._rings.client(SERVER_KIND_FILE, handles_used=handles_used))
+        process.files.move(lambda: self._rings.client(SERVER_KIND_FILE, handles_used=handles_used))
         process.account = MemoryAccount.moved(
             process.account, lambda: self._rings.client(SERVER_KIND_MEMORY), process.borrows
         )
         process.space.charge = process.account.charge
         if not process.borrows:
-            process.link = KernelLink(self._rings.client(SERVER_KIND_KERNEL))
+            process.link = self._link(self._rings.client(SERVER_KIND_KERNEL))
         process.futexes = Futexes(process.link)
         task.kernel.random = GuestRandom(self._random_key, spare.pid)
         self.ticks.forked()
@@ -182,12 +215,23 @@ class House:
         old.close()
         self.scheduler.loaded = task
 
+    def forsaken(self) -> bool:
+        """Whether the kernel process is gone, or is going: killed, it loses its sockets one after the other, and
+        this worker's death is sent last."""
+        return self._rings.control.hangs_up(FORSAKEN_S)
+
     # -- the end --------------------------------------------------------------------------------------
 
     def end(self, process: Process, ended: GuestExit) -> NoReturn:
-        """The worker ends with its process: what others may wait for is let go before they are told, which is
-        when the worker is gone. How it ended is said first, for a server may be hanging."""
-        process.link.exit(ended.status, ended.signal, self._cpu_time_ns())
+        """The worker ends with its process. What others may notice or wait for is let go before they are told;
+        the rest, mostly the time in which the host frees memory, is nobody's loss."""
+        space = process.space
+        if space.shared_writable:
+            space.arena.close()  # a memfd cannot be sealed while somebody may write to it
+        holds = process.fds.has_remote() or bool(process.mapped_files)
         process.fds.abandon()
-        process.files.goodbye()
+        process.files.goodbye(holds, any(mapped.may_write for mapped in process.mapped_files.values()))
+        process.account.goodbye(bool(space.shared_writable))
+        used_ns = self._cpu_time_ns() + process.children_cpu_us * 1000  # both count for who waits (wait4(2))
+        process.link.exit(ended.status, ended.signal, used_ns)
         os._exit(128 + ended.signal if ended.signal else ended.status)

@@ -1,8 +1,8 @@
 """The kernel process of one `farcall run`: starts everything, has it supervised, leaves nothing behind.
 
 What it starts it ends: worker, servers and directory are gone when `run` returns, whatever happened. If this
-process is killed itself, the worker dies with it (PR_SET_PDEATHSIG) and servers of the run's own notice, end
-and remove the directory.
+process is killed itself, the worker dies with it (PR_SET_PDEATHSIG), servers of the run's own notice and end,
+and the janitor and they remove the directory.
 """
 
 import hashlib
@@ -18,10 +18,9 @@ from client_vm.launch import (
     Janitor,
     Server,
     Worker,
+    choose_directory,
     fork_worker,
-    make_directory,
     open_standard_descriptors,
-    remove_directory,
     start_server,
 )
 from client_vm.options import RunOptions
@@ -43,10 +42,10 @@ def run(options: RunOptions, random: Random, say: Callable[[str], None]) -> int:
         ended.callback(worker.end)
         # Only now: the guest's own limit is the caller's.
         _allow_descriptors()
-        started = _start(options, signals, worker, random, ended)
-        # Only now: trio and protobuf would have kept worker and servers waiting for 150 ms.
+        # Only now: trio and protobuf would have kept the worker waiting; the servers share them.
         from client_vm.supervisor import supervise
 
+        started = _start(options, signals, worker, random, ended)
         verdict = supervise(started)
     if verdict.message:
         say(verdict.message)
@@ -74,11 +73,8 @@ def _start(options: RunOptions, signals: HeldSignals, worker: Worker, random: Ra
     hosted = any(placement.transport == "inproc" for placement in placements)
     directory = ""
     if processes or (hosted and options.state is None):
-        directory = make_directory(random)
-        if processes:
-            ended.callback(remove_directory, directory)
-        else:
-            ended.callback(Janitor(directory).end)
+        directory = choose_directory(random)
+        ended.callback(Janitor(directory).end)
     servers: dict[str, Server] = {}
     for placement in processes:
         is_file = placement.kind == "file"

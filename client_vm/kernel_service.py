@@ -12,6 +12,8 @@ from google.protobuf.message import Message
 
 from client_vm.abi import common
 from client_vm.errors import Errno
+from client_vm.exits import Exits
+from client_vm.fifos import Fifos
 from client_vm.futex_broker import FutexBroker, Wake
 from client_vm.mailbox import RT_SIGNAL_MIN, Mailbox
 from client_vm.process_table import (
@@ -24,7 +26,9 @@ from client_vm.process_table import (
     Process,
     ProcessTable,
     Signal,
+    State,
 )
+from client_vm.ptys import Ptys
 from farcall.v1 import kernel_pb2 as pb
 from farcall.v1.session_pb2 import (
     REFUSAL_MALFORMED,
@@ -66,6 +70,10 @@ class Workers(Protocol):
         """SIGKILL; its end is told later."""
         ...
 
+    def end_soon(self, pid: int) -> None:
+        """Its process has been told of SIGKILL: has it look, and kills it should it take too long."""
+        ...
+
     def forked(self, pid: int, child: int) -> None:
         """This worker has used the spare of that pid."""
         ...
@@ -86,6 +94,8 @@ class _Client:
     """Calls that came before it was born: the child was faster than its parent."""
     ended: Ended | None = None
     """As it said itself."""
+    holds_locks: bool = False
+    """It may hold robust locks, which its worker passes on when it is killed."""
     trouble: str = ""
     """The rule it broke."""
 
@@ -99,14 +109,25 @@ class KernelService:
         workers: Workers,
         *,
         stopped: Callable[[], None],
-        leaving: Callable[[int, Ended], None],
+        left: Callable[[int, Ended], None],
+        counted: Callable[[int, int], None],
+        fifos: Fifos,
+        exits: Exits,
+        ptys: Ptys,
     ) -> None:
-        """`stopped` is called whenever a process has stopped, `leaving` when one has said how it ends."""
+        """`stopped` is called whenever a process has stopped, `left` when one has said how it ended.
+
+        `counted` is told of how many events there have been for a process before anybody else can know of them.
+        """
         self._table = table
         self._workers = workers
         self._stopped = stopped
-        self._leaving = leaving
+        self._left = left
+        self._counted = counted
         self._futexes = FutexBroker()
+        self._fifos = fifos
+        self._exits = exits
+        self._ptys = ptys
         self._clients: dict[int, _Client] = {}
         handlers: dict[type[Message], Callable[[_Client, Any], Message]] = {
             pb.ForkedRequest: self._forked,
@@ -124,9 +145,20 @@ class KernelService:
             pb.ListProcessesRequest: self._list_processes,
             pb.FutexRegisterRequest: self._futex_register,
             pb.FutexWakeRequest: self._futex_wake,
+            pb.JoinFifoRequest: self._join_fifo,
+            pb.LeaveFifoRequest: self._leave_fifo,
+            pb.ListTerminalsRequest: self._list_terminals,
+            pb.FindTerminalRequest: self._find_terminal,
+            pb.TakeTerminalRequest: self._take_terminal,
+            pb.SignalTerminalRequest: self._signal_terminal,
+        }
+        self._fetchers: dict[int, Callable[[_Client, Any], int]] = {
+            BY_REQUEST[pb.FetchFifoRequest].opcode: self._fetch_fifo,
+            BY_REQUEST[pb.WatchRequest].opcode: self._watch,
+            BY_REQUEST[pb.OpenTerminalRequest].opcode: self._open_terminal,
         }
         self._handlers = {BY_REQUEST[request].opcode: handler for request, handler in handlers.items()}
-        self.opcodes: Final = [_ABANDON, _AWAIT_EVENTS, *self._handlers]
+        self.opcodes: Final = [_ABANDON, _AWAIT_EVENTS, *self._handlers, *self._fetchers]
         """What it offers."""
 
     # Rings come and go.
@@ -167,7 +199,9 @@ class KernelService:
 
         How its guest process ended: as it said itself, or as the host says.
         """
-        ended = self._clients[pid].ended or ended
+        client = self._clients.get(pid)
+        if client is not None:
+            ended = client.ended or ended
         for client in list(self._clients.values()):
             if client.born and client.worker == pid:
                 self._end(client, ended if client.pid == pid else Ended(CLD_KILLED, common.SIGKILL))
@@ -227,11 +261,16 @@ class KernelService:
         client = self._clients.get(delivery.pid)
         if client is None:
             return False
-        if delivery.signal is None:
+        if delivery.new_parent:
+            client.mailbox.put_new_parent(delivery.new_parent)
+        elif delivery.signal is None:
             client.mailbox.put_children_changed()
         elif delivery.signal.signal == common.SIGKILL and client.worker == client.pid:
-            self._workers.kill(client.pid)
-            return False
+            if not client.holds_locks:
+                self._workers.kill(client.pid)
+                return False
+            client.mailbox.put_signal(delivery.signal)
+            self._workers.end_soon(client.pid)
         else:
             client.mailbox.put_signal(delivery.signal)
         return True
@@ -243,6 +282,7 @@ class KernelService:
             self._answer(client)
 
     def _answer(self, client: _Client) -> None:
+        self._counted(client.pid, client.mailbox.last)
         if client.mailbox.answer():
             self._workers.interrupt(client.worker)
 
@@ -279,6 +319,8 @@ class KernelService:
             if client.mailbox.ask(call.slot, request.after, complete):
                 self._workers.interrupt(client.worker)
             return None
+        if call.opcode in self._fetchers:
+            return Reply(descriptor=self._fetchers[call.opcode](client, decode_request(call)))
         handler = self._handlers.get(call.opcode)
         if handler is None:
             return Reply(refusal=REFUSAL_UNSUPPORTED)
@@ -322,15 +364,17 @@ class KernelService:
             raise Errno(common.EINVAL)
         code, status = (CLD_KILLED, request.signal) if request.signal else (CLD_EXITED, request.status)
         client.ended = Ended(code, status, request.utime_us, request.stime_us)
-        if client.worker != client.pid:
-            self._end(client, client.ended)
-        else:
-            self._leaving(client.pid, client.ended)
+        self._end(client, client.ended)
+        if client.worker == client.pid:
+            self._workers.kill(client.pid)  # it has nothing left to do
+            self._left(client.pid, client.ended)
         return pb.ExitResponse()
 
     def _end(self, client: _Client, ended: Ended) -> None:
         del self._clients[client.pid]
         self._wake(self._futexes.forget(client.pid), _ALL_BITS)
+        self._fifos.forget(client.pid)
+        self._exits.ended(client.pid)
         self.tell(self._table.exit(client.pid, client.ended or ended))
 
     def _wait(self, client: _Client, request: pb.WaitRequest) -> pb.WaitResponse:
@@ -380,12 +424,53 @@ class KernelService:
         )
 
     def _get_foreground(self, client: _Client, request: pb.GetForegroundRequest) -> pb.GetForegroundResponse:
-        del request
-        return pb.GetForegroundResponse(group=self._table.get_foreground(client.pid))
+        control = self._table.control_of(client.pid, request.terminal, request.by_master)
+        return pb.GetForegroundResponse(group=control.foreground, session=control.session)
 
     def _set_foreground(self, client: _Client, request: pb.SetForegroundRequest) -> pb.SetForegroundResponse:
-        self._table.set_foreground(client.pid, request.group)
+        self._table.set_foreground(client.pid, request.group, request.terminal)
         return pb.SetForegroundResponse()
+
+    def _open_terminal(self, client: _Client, request: pb.OpenTerminalRequest) -> int:
+        del client
+        if not request.new:
+            return self._ptys.open(request.number)
+        self.terminals_changed()
+        master = self._ptys.make()
+        self.terminals_changed()  # a number that was another's has no session from that one
+        return master
+
+    def _list_terminals(self, client: _Client, request: pb.ListTerminalsRequest) -> pb.ListTerminalsResponse:
+        del client, request
+        entries = [
+            pb.TerminalEntry(
+                number=number, device=status.st_dev, inode=status.st_ino, rdev=status.st_rdev,
+                mode=status.st_mode, uid=status.st_uid, gid=status.st_gid,
+            )
+            for number, status in self._ptys.all().items()
+        ]  # fmt: skip
+        return pb.ListTerminalsResponse(entries=entries)
+
+    def _find_terminal(self, client: _Client, request: pb.FindTerminalRequest) -> pb.FindTerminalResponse:
+        del request
+        return pb.FindTerminalResponse(terminal=self._table.find_terminal(client.pid))
+
+    def _take_terminal(self, client: _Client, request: pb.TakeTerminalRequest) -> pb.TakeTerminalResponse:
+        if request.leave:
+            self.tell(self._table.leave_terminal(client.pid, request.terminal))
+        else:
+            self._table.take_terminal(client.pid, request.terminal)
+        return pb.TakeTerminalResponse()
+
+    def _signal_terminal(self, client: _Client, request: pb.SignalTerminalRequest) -> pb.SignalTerminalResponse:
+        del client
+        self.tell(self._table.signal_foreground(request.terminal, request.signal))
+        return pb.SignalTerminalResponse()
+
+    def terminals_changed(self) -> None:
+        """Pseudo-terminals may have lost their masters: their sessions are told."""
+        for number in self._ptys.gone():
+            self.tell(self._table.hang_up(number + 1))
 
     def _report_stop(self, client: _Client, request: pb.ReportStopRequest) -> pb.ReportStopResponse:
         if request.signal:
@@ -413,9 +498,8 @@ class KernelService:
         process = self._table.get(client.pid)
         process.name, process.command_line = request.name, request.command_line
         process.executable = request.executable
-        if request.executed:
-            process.executed = True
-            self._wake(self._futexes.forget(client.pid), _ALL_BITS)
+        process.executed |= request.executed
+        client.holds_locks = request.holds_locks
         return pb.DescribeResponse()
 
     def _list_processes(self, client: _Client, request: pb.ListProcessesRequest) -> pb.ListProcessesResponse:
@@ -436,6 +520,27 @@ class KernelService:
         wakes = self._futexes.wake(client.pid, word, request.wake.count)
         self._wake(wakes, request.wake.bitset)
         return pb.FutexWakeResponse(woken=sum(wake.count for wake in wakes))
+
+    # Descriptors that the kernel process makes for several of them.
+
+    def _join_fifo(self, client: _Client, request: pb.JoinFifoRequest) -> pb.JoinFifoResponse:
+        key = request.device, request.inode
+        ticket, ready, told = self._fifos.join(client.pid, key, request.access, request.waits)
+        for pid, other in told:
+            self._clients[pid].mailbox.put_fifo_ready(other)
+            self._answer(self._clients[pid])
+        return pb.JoinFifoResponse(ticket=ticket, ready=ready)
+
+    def _fetch_fifo(self, client: _Client, request: pb.FetchFifoRequest) -> int:
+        return self._fifos.copy(client.pid, request.ticket)
+
+    def _leave_fifo(self, client: _Client, request: pb.LeaveFifoRequest) -> pb.LeaveFifoResponse:
+        self._fifos.leave(client.pid, request.ticket)
+        return pb.LeaveFifoResponse()
+
+    def _watch(self, client: _Client, request: pb.WatchRequest) -> int:
+        del client
+        return self._exits.watch(request.pid, self._table.get(request.pid).state is State.ZOMBIE)
 
 
 def _entry(process: Process, *, in_full: bool) -> pb.ProcessEntry:

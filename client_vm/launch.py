@@ -1,23 +1,28 @@
 """The processes and the directory of a run: made before trio and protobuf are imported, ended after them.
 
 The worker is forked first, from a process with one thread and few modules, so that its own imports run beside
-ours and the servers'. Servers are `python -m servers` in sessions of their own (setsid(2)): the terminal's
-signals reach the kernel process alone.
+ours. Servers are what `python -m servers` is, but forked once trio and protobuf are imported, which takes most of
+a server's start; each is in a session of its own (setsid(2)): the terminal's signals reach the kernel process
+alone.
 """
 
 import fcntl
 import os
+import runpy
 import select
 import shutil
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+from client_vm import host
 from client_vm.errors import EXIT_FAILURE, StartError
+from client_vm.shared_offsets import MEMORY_BYTES, EventCounts
 from ipc.seams import Random
 
 SIGNALS: Final = (
@@ -35,9 +40,6 @@ DIRECTORY_PREFIX: Final = "farcall-"
 """A server removes no directory of another name."""
 SOCKET_PATH_BYTES_MAX: Final = 107
 """sun_path holds 108 bytes with its NUL (unix(7))."""
-OFFSET_SLOTS: Final = 1 << 20
-"""Open file descriptions that workers of one run may share at a time."""
-OFFSET_SLOT_BYTES: Final = 16
 _READY_DESCRIPTOR: Final = 3
 
 
@@ -131,6 +133,7 @@ class Worker:
     control: socket.socket
     doorbell: socket.socket
     """The end that rings: servers get copies. Kept open, or the worker takes its servers for dead."""
+    counts: EventCounts
 
     def end(self) -> None:
         """Kills and reaps it."""
@@ -140,12 +143,9 @@ class Worker:
 
 
 def make_offsets() -> int:
-    """The memory of the run's shared offsets: a memfd that nobody can resize, which every worker inherits.
-
-    A slot belongs to an open file description that several workers share: offset, flags, users. OSError.
-    """
+    """The memory of client_vm.shared_offsets: nobody can resize it, every worker inherits it. OSError."""
     memfd = os.memfd_create("farcall-offsets", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(memfd, OFFSET_SLOTS * OFFSET_SLOT_BYTES)
+    os.ftruncate(memfd, MEMORY_BYTES)
     fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return memfd
 
@@ -161,11 +161,12 @@ def fork_worker(signals: HeldSignals) -> Worker:
         control.close()
         doorbell.close()
         _become_worker(worker_control, worker_doorbell, parent, signals, offsets)
+    counts = EventCounts(offsets)
     os.close(offsets)
     worker_control.close()
     worker_doorbell.close()
     control.setblocking(False)
-    return Worker(Child(pid), control, doorbell)
+    return Worker(Child(pid), control, doorbell, counts)
 
 
 def _become_worker(
@@ -216,26 +217,16 @@ def start_server(kind: str, directory: str, *, transport: str, root: str | None,
     path = f"{directory}/{kind}.socket"
     if len(os.fsencode(path)) + len(".ring") > SOCKET_PATH_BYTES_MAX:
         raise StartError(f"{directory}: too long a path for sockets; set TMPDIR", EXIT_FAILURE)
+    arguments = [kind, "--listen", f"unix:{path}", "--private", directory, "--parent", str(os.getpid())]
+    arguments += ["--ready-fd", str(_READY_DESCRIPTOR)]
+    arguments += ["--ring-only"] if transport == "ring" else []
+    arguments += ["--root", root] if root is not None else []
+    arguments += ["--state", state] if state is not None else []
     ready, announce = os.pipe()
-    # -P: a file in the caller's directory must not stand in for a module.
-    command = [sys.executable, "-P", "-m", "servers", kind, "--listen", f"unix:{path}"]
-    command += ["--private", directory, "--parent", str(os.getpid()), "--ready-fd", str(_READY_DESCRIPTOR)]
-    command += ["--ring-only"] if transport == "ring" else []
-    command += ["--root", root] if root is not None else []
-    command += ["--state", state] if state is not None else []
     try:
-        pid = os.posix_spawn(
-            sys.executable,
-            command,
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, announce, _READY_DESCRIPTOR),
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-            ],
-            setsid=True,
-            setsigdef=SIGNALS,
-        )
+        pid = os.fork()
+        if not pid:
+            _become_server(arguments, announce)
     except OSError:
         os.close(ready)
         raise
@@ -245,52 +236,77 @@ def start_server(kind: str, directory: str, *, transport: str, root: str | None,
     return Server(kind, Child(pid), path, ready, keeps=state is not None)
 
 
-def make_directory(random: Random) -> str:
-    """A directory of the run's own, mode 0700, where temporary files belong. StartError.
+def _become_server(arguments: list[str], announce: int) -> NoReturn:
+    """`python -m servers ARGUMENTS`, with the descriptors and signals of a program that has just been started."""
+    status = EXIT_FAILURE
+    try:
+        os.setsid()
+        host.name_process(f"farcall-{arguments[0]}".encode())
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        os.dup2(announce, _READY_DESCRIPTOR)
+        # The kernel process's own: sockets of the worker's must end with those two.
+        os.closerange(_READY_DESCRIPTOR + 1, os.sysconf("SC_OPEN_MAX"))
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        sys.argv = ["servers", *arguments]
+        runpy.run_module("servers", run_name="__main__")
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else EXIT_FAILURE
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def choose_directory(random: Random) -> str:
+    """The name of a directory of the run's own, where temporary files belong. StartError.
 
     As tempfile.gettempdir(), whose import would delay the servers.
     """
     name = DIRECTORY_PREFIX + random.bytes(8).hex()
     places = [os.environ.get(variable) for variable in ("TMPDIR", "TEMP", "TMP")]
     for place in [*places, "/tmp", "/var/tmp", "/usr/tmp"]:
-        if not place:
-            continue
-        directory = os.path.join(os.path.abspath(place), name)
-        try:
-            os.mkdir(directory, 0o700)
-            os.chmod(directory, 0o700)  # whatever the umask is
-            # A server that ends early removes an empty directory, which another may not have seen yet.
-            os.mkdir(os.path.join(directory, "run"))
-        except OSError:
-            continue
-        return directory
+        if place and os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK, effective_ids=True):
+            return os.path.join(os.path.abspath(place), name)
     raise StartError("no temporary directory can be written to; set TMPDIR", EXIT_FAILURE)
 
 
-def remove_directory(directory: str) -> None:
-    """Removes the run's directory, as far as that is possible: a server that ends may be doing so as well."""
-    shutil.rmtree(directory, ignore_errors=True)
+def make_fifo() -> int:
+    """A FIFO of the host's that has no name any more, as a path (O_PATH). OSError."""
+    with tempfile.TemporaryDirectory(prefix="farcall-fifo-") as directory:
+        path = os.path.join(directory, "fifo")
+        os.mkfifo(path, 0o600)
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
 
 
 class Janitor:
-    """A process that removes the run's directory however this one ends.
-
-    For runs that host their servers and so have no server process that could.
-    """
+    """Makes the run's directory, mode 0700, and a process that removes it however this one ends."""
 
     def __init__(self, directory: str) -> None:
+        """StartError if it cannot be made; OSError."""
+        self._directory = directory
         reader, self._writer = os.pipe()
         pid = os.fork()
         if not pid:
             _become_janitor(reader, directory)
         os.close(reader)
         self._process = Child(pid)
+        try:
+            # Only now: whoever removes it is there before it is.
+            os.mkdir(directory, 0o700)
+            os.chmod(directory, 0o700)  # whatever the umask is
+        except OSError as error:
+            self.end()
+            raise StartError(f"{directory}: {error.strerror}; set TMPDIR", EXIT_FAILURE) from None
 
     def end(self) -> None:
         """Has it remove the directory, and waits until it has."""
         os.close(self._writer)
         self._process.wait(SERVER_STOP_S)
         self._process.kill()
+        _remove_directory(self._directory)  # in case it was killed
 
 
 def _become_janitor(reader: int, directory: str) -> NoReturn:
@@ -301,6 +317,11 @@ def _become_janitor(reader: int, directory: str) -> NoReturn:
         os.closerange(0, reader)
         os.closerange(reader + 1, os.sysconf("SC_OPEN_MAX"))
         os.read(reader, 1)
-        remove_directory(directory)
+        _remove_directory(directory)
     finally:
         os._exit(0)
+
+
+def _remove_directory(directory: str) -> None:
+    """As far as that is possible: a server that ends may be doing so as well."""
+    shutil.rmtree(directory, ignore_errors=True)

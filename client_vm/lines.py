@@ -3,6 +3,8 @@
 A ring line leads straight to a server on this host; client_vm.gateway has the others.
 """
 
+import os
+from contextlib import suppress
 from typing import Final, Protocol
 
 import trio
@@ -30,6 +32,11 @@ class Line(Protocol):
         """
         ...
 
+    async def server_died(self) -> None:
+        """Returns once after each death of a server that has opened sessions, whose clients had better come back
+        before their leases run out. For ever, if that is not this line's affair."""
+        ...
+
 
 class RingLine:
     """To a server's ring socket."""
@@ -37,6 +44,28 @@ class RingLine:
     def __init__(self, address: Address, clock: Clock) -> None:
         self._address = address
         self._clock = clock
+        self._server = 0
+        """Its pid, as the host told it last; 0: none."""
+        self._changed = trio.Event()
+
+    async def server_died(self) -> None:
+        """As Line."""
+        while not (pid := self._server):
+            await self._changed.wait()
+        with suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                await trio.lowlevel.wait_readable(descriptor)
+            finally:
+                os.close(descriptor)
+        if self._server == pid:
+            self._server = 0
+
+    def _met(self, opened: RingDescriptors) -> None:
+        """A session was opened by this server."""
+        self._server = opened.server_pid
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def open(self, request: HelloRequest, doorbell: int, timeout_s: float | None) -> RingDescriptors:
         """As Line."""
@@ -75,4 +104,5 @@ class RingLine:
         except ConnectError:
             opened.close()
             raise
+        self._met(opened)
         return opened

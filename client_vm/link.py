@@ -4,14 +4,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from google.protobuf.message import Message
 
-from client_vm.abi.common import EINVAL
+from client_vm.abi.common import EINVAL, EMFILE
 from client_vm.errors import Errno
 from client_vm.frames import SignalInfo
 from client_vm.signals import send_to_process, send_to_task
+from client_vm.waiting import Event
 from farcall.v1.kernel_pb2 import (
     AwaitEventsRequest,
     DescribeRequest,
     ExitRequest,
+    FetchFifoRequest,
+    FindTerminalRequest,
     ForkedRequest,
     FutexRegisterRequest,
     FutexWake,
@@ -19,8 +22,12 @@ from farcall.v1.kernel_pb2 import (
     FutexWord,
     GetForegroundRequest,
     GetIdsRequest,
+    JoinFifoRequest,
     KillRequest,
+    LeaveFifoRequest,
     ListProcessesRequest,
+    ListTerminalsRequest,
+    OpenTerminalRequest,
     ProcessEntry,
     ReportStopRequest,
     SetForegroundRequest,
@@ -28,8 +35,13 @@ from farcall.v1.kernel_pb2 import (
     SetReapingRequest,
     SetSessionRequest,
     Signal,
+    SignalTerminalRequest,
+    TakeTerminalRequest,
+    TerminalEntry,
     WaitRequest,
+    WatchRequest,
 )
+from ipc import idle
 from ipc.client import Client, Pending
 
 if TYPE_CHECKING:
@@ -37,6 +49,9 @@ if TYPE_CHECKING:
     from client_vm.process import Process
 
 COMMAND_LINE_BYTES_MAX: Final = 4096
+_WAIT_S: Final = 0.1
+_PATIENCE: Final = 30
+"""How often a worker waits that long for an event that was counted: every worker could write the count."""
 
 
 class Ids(NamedTuple):
@@ -51,11 +66,17 @@ class Ids(NamedTuple):
 class KernelLink:
     """One process's calls to the kernel process, and what that tells it."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, told: memoryview) -> None:
         self.client = client
+        self.told = told
+        """One word: how many events there have been for this process (client_vm.shared_offsets)."""
         self.children_news = 0
         """How often news of children have come: who looks for some compares it before sleeping."""
-        self._heard = 0
+        self.fifos_ready: set[int] = set()
+        """Tickets of FIFOs whose other end has come."""
+        self.fifo_ready = Event()
+        self.heard = 0
+        """How many of them it has acted on."""
         self._events: Pending | None = None
 
     def _call(self, request: Message) -> Any:
@@ -69,17 +90,22 @@ class KernelLink:
     def listen(self) -> None:
         """From now on events are heard."""
         if self._events is None:
-            self._events = self.client.begin(AwaitEventsRequest(after=self._heard))
+            self._events = self.client.begin(AwaitEventsRequest(after=self.heard))
 
     def hear(self, process: "Process") -> None:
-        """Acts on the events that have come, if any."""
+        """Acts on the events that there are, if any: waits for those that are on their way."""
+        patience = _PATIENCE
         while self._events is not None:
             answer = self._events.result()
             if answer is None:
-                return
+                if self.told[0] <= self.heard or not patience:
+                    return
+                patience -= 1
+                idle.sleep([self.client], [], _WAIT_S)
+                continue
             self._events = None
             for event in answer[1].events:
-                self._heard += 1
+                self.heard += 1
                 self._act(process, event)
             self.listen()
 
@@ -90,6 +116,11 @@ class KernelLink:
         elif kind == "children_changed":
             self.children_news += 1
             process.children_changed.notify()
+        elif kind == "new_parent":
+            process.parent_pid = event.new_parent
+        elif kind == "fifo_ready":
+            self.fifos_ready.add(event.fifo_ready)
+            self.fifo_ready.notify()
         elif kind == "futex_wake":
             wake = event.futex_wake
             process.futexes.wake_here((wake.word.segment, wake.word.offset), wake.count, wake.bitset)
@@ -114,7 +145,7 @@ class KernelLink:
         return Ended(found.pid, found.code, found.status, found.uid, found.utime_us, found.stime_us)
 
     def describe(self, process: "Process") -> None:
-        """What others see of it in /proc."""
+        """What others see of it in /proc, and whether its worker must see to its end."""
         line = b"".join(argument + b"\0" for argument in process.arguments)[:COMMAND_LINE_BYTES_MAX]
         self._call(
             DescribeRequest(
@@ -122,6 +153,7 @@ class KernelLink:
                 command_line=line,
                 executable=process.executable_path(),
                 executed=process.has_executed,
+                holds_locks=process.may_hold_locks(),
             )
         )
 
@@ -158,19 +190,82 @@ class KernelLink:
         self._call(SetSessionRequest())
         return self.ids(0).pid
 
-    def foreground(self) -> int:
-        """The terminal's foreground group (tcgetpgrp(3)). Errno(ENOTTY)."""
-        return int(self._call(GetForegroundRequest()).group)
+    def foreground(self, terminal: int, by_master: bool = False) -> tuple[int, int]:
+        """(foreground group, session) of a terminal (tcgetpgrp(3)). Errno(ENOTTY)."""
+        found = self._call(GetForegroundRequest(terminal=terminal, by_master=by_master))
+        return found.group, found.session
 
-    def set_foreground(self, group: int) -> None:
+    def set_foreground(self, terminal: int, group: int) -> None:
         """tcsetpgrp(3). Errno: ENOTTY, EPERM, EINVAL."""
         if group <= 0:
             raise Errno(EINVAL)
-        self._call(SetForegroundRequest(group=group))
+        self._call(SetForegroundRequest(terminal=terminal, group=group))
+
+    def new_terminal(self) -> int:
+        """The master of a new pseudo-terminal, the caller's to close. Errno: ENOSPC."""
+        return self._fetch(OpenTerminalRequest(new=True))
+
+    def open_terminal(self, number: int) -> int:
+        """The slave of that number, the caller's to close. Errno: ENOENT, EIO."""
+        return self._fetch(OpenTerminalRequest(number=number))
+
+    def terminals(self) -> list[TerminalEntry]:
+        """The run's pseudo-terminals."""
+        return list(self._call(ListTerminalsRequest()).entries)
+
+    def find_terminal(self) -> int:
+        """The one that controls the session. Errno(ENXIO)."""
+        return int(self._call(FindTerminalRequest()).terminal)
+
+    def take_terminal(self, terminal: int) -> None:
+        """TIOCSCTTY. Errno(EPERM)."""
+        self._call(TakeTerminalRequest(terminal=terminal))
+
+    def leave_terminal(self, terminal: int) -> None:
+        """TIOCNOTTY. Errno: ENOTTY, EPERM."""
+        self._call(TakeTerminalRequest(terminal=terminal, leave=True))
+
+    def signal_terminal(self, terminal: int, signal: int) -> None:
+        """To its foreground group, if it has one."""
+        self._call(SignalTerminalRequest(terminal=terminal, signal=signal))
 
     def processes(self, pid: int = 0) -> list[ProcessEntry]:
-        """What others may see of the processes of the run."""
-        return list(self._call(ListProcessesRequest(pid=pid)).entries)
+        """What others may see of the run's processes: of all, by ascending pid, or more of one. Errno(ESRCH)."""
+        if pid:
+            return list(self._call(ListProcessesRequest(pid=pid)).entries)
+        found: list[ProcessEntry] = []
+        while entries := self._call(ListProcessesRequest(after=found[-1].pid if found else 0)).entries:
+            found += entries
+        return found
+
+    # -- descriptors that it makes ----------------------------------------------------------------------
+
+    def join_fifo(self, key: tuple[int, int], access: int, waits: bool) -> tuple[int, bool]:
+        """(ticket, whether its descriptor may be fetched). Errno: ENXIO, ENFILE."""
+        answer = self._call(JoinFifoRequest(device=key[0], inode=key[1], access=access, waits=waits))
+        return answer.ticket, answer.ready
+
+    def fetch_fifo(self, ticket: int) -> int:
+        """The pipe's end, the caller's to close. Errno."""
+        return self._fetch(FetchFifoRequest(ticket=ticket))
+
+    def leave_fifo(self, ticket: int) -> None:
+        """Whoever had the ticket has its end, or does not wait any more."""
+        self.fifos_ready.discard(ticket)
+        self._call(LeaveFifoRequest(ticket=ticket))
+
+    def watch(self, pid: int) -> int:
+        """A descriptor that is readable once the process has ended, the caller's. Errno: ESRCH, EMFILE."""
+        return self._fetch(WatchRequest(pid=pid))
+
+    def _fetch(self, request: Message) -> int:
+        reply, _ = self.client.call(request)
+        if reply.errno:
+            raise Errno(reply.errno)
+        descriptor = reply.take_descriptor()
+        if descriptor < 0:
+            raise Errno(EMFILE)
+        return descriptor
 
     # -- shared futexes ---------------------------------------------------------------------------------
 

@@ -111,6 +111,7 @@ def _copy_of(task: Task, process: Process, tid: int, request: CloneRequest) -> T
     return Task(
         task.kernel, process, task.architecture, cpu, task.memory, task.dispatch, tid,
         name=task.name, blocked=task.blocked, context=context, registers=tuple(registers),
+        affinity=task.affinity,
     )  # fmt: skip
 
 
@@ -182,10 +183,11 @@ def _robust_entries(task: Task, pending: int) -> Iterator[int]:
 
 
 def _mark_dead(task: Task, address: int) -> None:
-    word = int.from_bytes(task.memory.read(address, 4), "little")
-    if word & common.FUTEX_TID_MASK != task.tid:
-        return
-    _put_word(task, address, word & common.FUTEX_WAITERS | common.FUTEX_OWNER_DIED)
+    with task.kernel.house.one_step(task.process):
+        word = int.from_bytes(task.memory.read(address, 4), "little")
+        if word & common.FUTEX_TID_MASK != task.tid:
+            return
+        _put_word(task, address, word & common.FUTEX_WAITERS | common.FUTEX_OWNER_DIED)
     if word & common.FUTEX_WAITERS:
         _wake_word(task, address)
 
@@ -219,6 +221,7 @@ def fork(task: Task, request: CloneRequest) -> int:
     process.parent_pid, process.exit_signal = process.pid, request.exit_signal
     process.pid = spare.pid
     _alone(task)
+    process.space.forked()
     if request.flags & common.CLONE_CLEAR_SIGHAND:
         _forget_handlers(process)
     if request.flags & common.CLONE_SETTLS:
@@ -243,17 +246,21 @@ def _leave_others(task: Task) -> None:
 
 
 def _alone(task: Task) -> None:
-    """In a new process: one thread, nothing pending, nobody asleep at a futex."""
+    """In a new process: one thread, nothing pending, nobody asleep at a futex, no record locks."""
     process = task.process
     task.kernel.scheduler.keep_only(task)
+    task.kernel.scheduler.alarm.forget_all()
     task.tid = process.pid
     process.tasks = {task.tid: task}
     process.signals.pending = Pending()
     task.pending = Pending()
     task.robust_list = 0
+    task.kernel.place_worker()  # the threads that did not come along may have had other processors
+    process.fds.record_locked.clear()
     task.kernel.house.new_timers(process)
     process.has_executed = False
     process.children_cpu_us = 0
+    process.told_of_locks = False
     for event in (process.children_changed, process.released, process.signals.arrived):
         event.waiters.clear()
 
@@ -329,6 +336,7 @@ def _execute_in_clone(task: Task, prepared: Prepared) -> int:
     house.become(task, child.spare)
     _leave_others(task)
     child.borrows = False
+    host.be_nice(child.nice)
     house.adopt(child)
     _alone(task)
     _become_program(task, prepared)
@@ -343,6 +351,7 @@ def release(child: Process) -> None:
         if thread.context is not None:
             thread.context.free()
     child.fds.close_all()
+    child.timers.end()
     child.link.close()
     child.borrows = False
     child.released.notify()
@@ -369,7 +378,9 @@ def _become_program(task: Task, prepared: Prepared) -> None:
     task.name = process.name
     task.clear_child_tid = task.robust_list = 0
     task.restore_mask = None
+    process.timers.delete_created()
     process.has_executed = True
+    process.told_of_locks = False
     process.exit_signal = common.SIGCHLD
     process.link.describe(process)
 

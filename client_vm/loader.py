@@ -11,9 +11,11 @@ from client_vm.architecture import ARM64, X86_64, Architecture
 from client_vm.arena import PAGE_BYTES
 from client_vm.cpu import EXECUTE, READ, WRITE
 from client_vm.cpuid import cpuid
+from client_vm.cpuinfo import ARM64_FEATURES
 from client_vm.descriptors import RemoteFile
 from client_vm.errors import Errno
 from client_vm.process import Process
+from client_vm.segments import private_backing
 from client_vm.vma import ADDRESS_MAX, ADDRESS_MIN, Backing, page_down, page_up
 from farcall.v1.file_pb2 import Attributes, OpenFlag, OpenRequest, Place
 from ipc.seams import Random
@@ -39,8 +41,7 @@ SCRIPTS_MAX: Final = 6
 _CLOCK_TICKS: Final = 100
 _WORD: Final = (1 << 64) - 1
 """Addresses in a header may be anything: what is added to them wraps."""
-_ARM64_HWCAP: Final = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 8))
-"""fp asimd aes pmull sha1 sha2 crc32 atomics (asm/hwcap.h); not cpuid: ID registers are not emulated."""
+_ARM64_HWCAP: Final = sum(1 << bit for bit in ARM64_FEATURES)
 _DEFAULT_PATH: Final = b"/usr/local/bin:/usr/bin:/bin"
 
 
@@ -293,26 +294,14 @@ def _map_trampoline(process: Process, architecture: Architecture) -> None:
     process.sigreturn_address = start
 
 
-def _backing(program: Program) -> Backing:
-    """The program's file as its segments show it; the last of them drops the reference."""
-    file = program.file
-    name = file.path()
-    file.users += 1
-    return Backing(
-        fill=lambda offset, room: file.pread([room], offset),
-        size_bytes=program.attributes.size,
-        name=name,
-        ino=program.attributes.ino,
-        dev=program.attributes.dev,
-        close=file.drop,
-    )
-
-
 def _map_segments(process: Process, program: Program, base: int) -> None:
     """A program or its interpreter."""
-    backing = _backing(program)
-    for segment in program.image.segments:
-        _map_segment(process, segment, base, backing)
+    backing = private_backing(program.file)
+    try:
+        for segment in program.image.segments:
+            _map_segment(process, segment, base, backing)
+    finally:
+        backing.settle()
 
 
 def _map_segment(process: Process, segment: elf.Segment, base: int, backing: Backing) -> None:

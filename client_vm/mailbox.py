@@ -63,12 +63,20 @@ class Mailbox:
         if not self._waits("children"):
             self._events.append(("children", ProcessEvent(children_changed=True)))
 
+    def put_new_parent(self, parent: int) -> None:
+        """The parent has ended."""
+        self._events.append((None, ProcessEvent(new_parent=parent)))
+
     def put_wake(self, wake: Wake, bitset: int) -> None:
         """Sleepers at a shared word are to go on. Never more of them than the worker has registered threads."""
         event = ProcessEvent()
         event.futex_wake.word.segment, event.futex_wake.word.offset = wake.word
         event.futex_wake.count, event.futex_wake.bitset = wake.count, bitset
         self._events.append((None, event))
+
+    def put_fifo_ready(self, ticket: int) -> None:
+        """The other end of a FIFO is there."""
+        self._events.append((None, ProcessEvent(fifo_ready=ticket)))
 
     def _waits(self, key: object) -> bool:
         """Whether such an event has not been told yet."""

@@ -13,23 +13,38 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from client_vm import host
-from client_vm.abi.common import EACCES, ENOMEM
+from client_vm.abi.common import EACCES, ENOMEM, EPERM
 from client_vm.arena import Arena, ArenaFullError
 from client_vm.cpu import EXECUTE, WRITE
 from client_vm.errors import Errno
-from client_vm.vma import ADDRESS_MAX, ADDRESS_MIN, PAGE_MASK, Backing, Vma, alike, page_down, page_up
+from client_vm.vma import (
+    ADDRESS_MAX,
+    ADDRESS_MIN,
+    FILL_BYTES,
+    PAGE_MASK,
+    AtFork,
+    Backing,
+    Vma,
+    alike,
+    page_down,
+    page_up,
+)
 
 if TYPE_CHECKING:
     from client_vm.segments import Segment
 
 MAPPINGS_MAX: Final = 65530
 """VMAs of one process: vm.max_map_count's default."""
-FILL_BYTES: Final = 64 << 10
-"""How much of a file mapping is read at once."""
+NOWHERE_BYTES_MIN: Final = 1 << 30
+"""Inaccessible memory of this size gets a place in the arena only where it becomes accessible."""
 
 
 class BusError(Exception):
     """A page of a file mapping cannot be had: SIGBUS for a guest's access, EFAULT for a syscall."""
+
+
+class OutOfMemoryError(Exception):
+    """A page of a reserved mapping is more than the quota has: what Linux kills a process for."""
 
 
 class AddressSpace:
@@ -47,6 +62,10 @@ class AddressSpace:
         """(address, size): above the address, and below the top, no gap holds so much. 0: nothing is known."""
         self.shared_writable = 0
         """VMAs whose stores other processes may see: while there are some, atomics need the run lock."""
+        self.changing: list[Backing | Segment] = []
+        """What is mapped and may become shorter, by truncations that this process need not hear of."""
+        self.stale = False
+        """Whether what is mapped of files is to be compared with what the file server has."""
         self.flush_tlb: Callable[[], None] = lambda: None
         self.flush_code: Callable[[], None] = lambda: None
 
@@ -87,11 +106,13 @@ class AddressSpace:
         vma = self.find(page)
         if vma is None or not vma.protection & access:
             return None  # also where a stack must grow: that may call a server, and is not done in here
-        if vma.backing is not None and not self._is_filled(vma, page):
-            return None
-        if vma.segment is not None and not vma.segment.reaches(page - vma.start + vma.offset):
+        if not self._is_there(vma, page):
             return None
         protection = vma.protection
+        if vma.reserved and protection & WRITE and not self._is_counted(vma, page):
+            if access == WRITE:
+                return None  # the owner counts it first
+            protection &= ~WRITE
         if protection & WRITE and protection & EXECUTE:
             if access == EXECUTE:
                 if page in vma.writable_now:
@@ -110,21 +131,49 @@ class AddressSpace:
     def resolve(self, address: int, access: int) -> bool:
         """After a fault: True if the page could be mended (filled, flushed) and the guest may go on.
 
-        Raises BusError where a file mapping has nothing there.
+        Raises BusError where a file mapping has nothing there, OutOfMemoryError.
         """
         page = page_down(address)
         vma = self._find_or_grow(page, access)
         if vma is None:
             return False
-        if vma.backing is not None and not self._is_filled(vma, page):
+        if vma.reserved and access == WRITE and not self._is_counted(vma, page):
+            self._count(vma, page)
+            return True  # nothing that was handed out has changed
+        if not self._is_there(vma, page):
             self._fill(vma, page)
-        if vma.segment is not None and not vma.segment.reaches(page - vma.start + vma.offset):
-            raise BusError
         if access == EXECUTE and page in vma.writable_now:
             vma.writable_now.discard(page)
             self.flush_code()
         self.flush_tlb()
         return True
+
+    # -- reserved pages ---------------------------------------------------------------------------
+
+    @staticmethod
+    def _is_counted(vma: Vma, page: int) -> bool:
+        return (page - vma.start + vma.physical) // FILL_BYTES in vma.filled
+
+    def _count(self, vma: Vma, page: int) -> None:
+        """Charges the chunk of the arena that a page lies in, as far as it is the mapping's. OutOfMemoryError."""
+        chunk = (page - vma.start + vma.physical) // FILL_BYTES
+        try:
+            self.charge(vma.counted_bytes(chunk))
+        except Errno:
+            raise OutOfMemoryError from None
+        vma.filled.add(chunk)
+
+    def _uncount(self, vma: Vma, low: int, high: int) -> None:
+        """Chunks of which [low, high) leaves nothing are counted no more."""
+        before = vma.charged_bytes
+        first, last = low - vma.start + vma.physical, high - vma.start + vma.physical
+        begins, ends = low == vma.start, high == vma.end
+        vma.filled = {
+            chunk
+            for chunk in vma.filled
+            if (chunk * FILL_BYTES < first and not begins) or ((chunk + 1) * FILL_BYTES > last and not ends)
+        }
+        self.charge(vma.charged_bytes - before)
 
     # -- file pages -----------------------------------------------------------------------------
 
@@ -135,18 +184,21 @@ class AddressSpace:
     @staticmethod
     def _beyond_file(vma: Vma, page: int) -> bool:
         """Whether a page lies wholly behind the last byte of the file: SIGBUS, though its chunk is here."""
-        assert vma.backing is not None
-        return page - vma.start + vma.offset >= page_up(vma.backing.size_bytes)
+        shown = vma.backing or vma.segment
+        return shown is not None and not shown.reaches(page - vma.start + vma.offset)
 
-    def _is_filled(self, vma: Vma, page: int) -> bool:
-        return self._chunk(vma, page) in vma.filled and not self._beyond_file(vma, page)
+    def _is_there(self, vma: Vma, page: int) -> bool:
+        """Whether the arena shows the page as the guest should see it."""
+        if vma.backing is None and vma.segment is None:
+            return True
+        return (vma.laid_over or self._chunk(vma, page) in vma.filled) and not self._beyond_file(vma, page)
 
     def _fill(self, vma: Vma, page: int) -> None:
-        """Reads the chunk of the file around a page, as far as the VMA reaches."""
+        """Reads the chunk of the file around a page, as far as the VMA reaches. BusError: there is none."""
         backing = vma.backing
-        assert backing is not None
         if self._beyond_file(vma, page):
             raise BusError
+        assert backing is not None
         chunk = self._chunk(vma, page)
         begin = max(chunk * FILL_BYTES, vma.offset)
         end = min((chunk + 1) * FILL_BYTES, vma.offset + vma.size_bytes)
@@ -166,20 +218,25 @@ class AddressSpace:
             if vma is None:
                 return
             length = min(size_bytes, vma.end - address)
-            if vma.backing is not None:
+            shown = vma.backing or vma.segment
+            if shown is not None:
                 position = address - vma.start + vma.offset
-                length = min(length, FILL_BYTES - position % FILL_BYTES)
-                length = min(length, max(page_up(vma.backing.size_bytes) - position, 1))
-                if not self._is_filled(vma, page_down(address)):
+                if not vma.laid_over:
+                    length = min(length, FILL_BYTES - position % FILL_BYTES)
+                length = min(length, max(page_up(shown.size_now) - position, 1))
+                if not self._is_there(vma, page_down(address)):
                     try:
                         self._fill(vma, page_down(address))
                     except BusError:
                         return
-            if vma.segment is not None:
-                position = address - vma.start + vma.offset
-                if not vma.segment.reaches(page_down(position)):
-                    return
-                length = min(length, page_up(vma.segment.size_bytes) - position)
+            elif vma.reserved and access == WRITE:
+                position = address - vma.start + vma.physical
+                length = min(length, FILL_BYTES - position % FILL_BYTES)
+                if position // FILL_BYTES not in vma.filled:
+                    try:
+                        self._count(vma, page_down(address))
+                    except OutOfMemoryError:
+                        return
             if vma.executed and access == WRITE:
                 self.flush_code()
                 self.flush_tlb()  # or the CPU could translate the new bytes without asking
@@ -196,11 +253,13 @@ class AddressSpace:
         index = bisect_right(self._starts, vma.start)
         self.vmas.insert(index, vma)
         self._starts.insert(index, vma.start)
-        if vma.backing is not None:
-            vma.backing.users += 1
-        if vma.segment is not None:
-            vma.segment.users += 1
-            self.shared_writable += vma.segment.may_write
+        self.shared_writable += vma.segment is not None and vma.may_write
+        shown = vma.backing or vma.segment
+        if shown is not None:
+            shown.users += 1
+            if shown.measure is not None and shown not in self.changing:
+                self.changing.append(shown)
+                shown.noticed_bytes = shown.size_now
 
     def free_range(self, size_bytes: int, hint: int, top: int) -> int:
         """Start of a free range, top down from `top`, or `hint` itself if that is free. Errno(ENOMEM)."""
@@ -277,9 +336,13 @@ class AddressSpace:
 
     @staticmethod
     def _equally_filled(low: Vma, high: Vma) -> bool:
-        """Whether a chunk of the file that both show a part of is here in both, or in neither."""
-        chunk, inside = divmod(high.offset, FILL_BYTES)
-        return high.backing is None or not inside or (chunk in low.filled) == (chunk in high.filled)
+        """Whether a chunk of the file or the arena that both have a part of is here in both, or in neither."""
+        chunk, inside = divmod(high.physical if high.reserved else high.offset, FILL_BYTES)
+        return (
+            (high.backing is None and not high.reserved)
+            or not inside
+            or (chunk in low.filled) == (chunk in high.filled)
+        )
 
     def split(self, address: int) -> None:
         """Makes `address` a boundary between VMAs, if it lies inside one."""
@@ -299,7 +362,7 @@ class AddressSpace:
             writable_now={page for page in low.writable_now if page >= address},
             floor=0,
         )
-        if low.backing is not None and address < low.end:
+        if low.backing is not None and not low.donated:
             self._fill_boundary(low, high, address)
         low.end = address
         self.insert(high)
@@ -307,21 +370,31 @@ class AddressSpace:
     def _fill_boundary(self, low: Vma, high: Vma, address: int) -> None:
         """A chunk that two VMAs share must be whole before they part: each would fill only its half."""
         last = page_down(address - 1)
-        if (address - low.start + low.offset) % FILL_BYTES and not self._is_filled(low, last):
+        if (address - low.start + low.offset) % FILL_BYTES and not self._is_there(low, last):
             try:
                 self._fill(low, last)
             except BusError:
                 return
             high.filled.add(self._chunk(high, address))
 
-    def map_anonymous(self, start: int, size_bytes: int, protection: int, name: bytes = b"") -> Vma:
+    def map_anonymous(
+        self, start: int, size_bytes: int, protection: int, name: bytes = b"", reserved: bool = False
+    ) -> Vma:
         """Fresh zero pages at a free range. Errno(ENOMEM) by charge, arena or number of mappings."""
-        return self._map(Vma(start, start + size_bytes, protection, 0, name))
+        return self._map(Vma(start, start + size_bytes, protection, 0, name, reserved=reserved))
 
     def map_file(self, start: int, size_bytes: int, protection: int, backing: Backing, offset: int) -> Vma:
         """A private view of a file at a free range."""
         vma = Vma(start, start + size_bytes, protection, 0, backing.name, backing, offset)
-        return self._map(vma)
+        self._map(vma)
+        if backing.descriptor < 0 and backing.donate is not None:
+            backing.descriptor = backing.donate()
+        if backing.descriptor >= 0:
+            # A host that is short of mappings: the pages are read, then.
+            with suppress(OSError):
+                host.map_private_at(self.arena.address + vma.physical, size_bytes, backing.descriptor, offset)
+                vma.donated = True
+        return vma
 
     def map_stack(self, floor: int, start: int, end: int, protection: int) -> Vma:
         """A stack that may grow down from `start` to `floor`."""
@@ -338,11 +411,12 @@ class AddressSpace:
     def _map(self, vma: Vma) -> Vma:
         if len(self.vmas) >= MAPPINGS_MAX:
             raise Errno(ENOMEM)
-        charged = vma.size_bytes if vma.protection & WRITE else 0
+        charged = vma.charged_bytes
         if charged:
             self.charge(charged)
+        unused = not vma.protection and vma.backing is None and vma.size_bytes >= NOWHERE_BYTES_MIN
         try:
-            vma.physical = self.arena.take(vma.size_bytes)
+            vma.physical = (self.arena.take_nowhere if unused else self.arena.take)(vma.size_bytes)
         except ArenaFullError:
             if charged:
                 self.charge(-charged)
@@ -350,9 +424,12 @@ class AddressSpace:
         self.insert(vma)
         return vma
 
-    def map_shared(self, start: int, size_bytes: int, protection: int, segment: "Segment", offset: int) -> Vma:
-        """A view of shared memory at a free range. Errno(ENOMEM)."""
+    def map_shared(
+        self, start: int, size_bytes: int, protection: int, segment: "Segment", offset: int, may_write: bool
+    ) -> Vma:
+        """A view of shared memory at a free range. Errno: ENOMEM; EPERM (a memfd's seal)."""
         vma = Vma(start, start + size_bytes, protection, 0, segment.name, None, offset, segment=segment)
+        vma.may_write = may_write
         if len(self.vmas) >= MAPPINGS_MAX:
             raise Errno(ENOMEM)
         try:
@@ -361,10 +438,10 @@ class AddressSpace:
             raise Errno(ENOMEM) from None
         address = self.arena.address + vma.physical
         try:
-            host.map_shared_at(address, size_bytes, segment.descriptor, offset, segment.may_write)
-        except OSError:
+            host.map_shared_at(address, size_bytes, segment.descriptor, offset, may_write)
+        except OSError as error:
             self.arena.give_back(vma.physical, size_bytes)
-            raise Errno(ENOMEM) from None
+            raise Errno(EPERM if error.errno == EPERM else ENOMEM) from None
         self.insert(vma)
         return vma
 
@@ -383,7 +460,7 @@ class AddressSpace:
             self.flush_code()
         for vma in gone:
             low = vma.floor or vma.start
-            if vma.segment is not None:
+            if vma.laid_over:
                 host.map_anonymous_at(self.arena.address + vma.physical, vma.size_bytes)
             self.arena.give_back(vma.physical - (vma.start - low), vma.end - low)
         self.charge(-sum(vma.charged_bytes for vma in gone))
@@ -396,33 +473,49 @@ class AddressSpace:
         del self.vmas[index], self._starts[index]
 
     def _drop_backing(self, vma: Vma) -> None:
-        if vma.segment is not None:
-            self.shared_writable -= vma.segment.may_write
-            # As below: its owner notices the end of the session at the latest.
+        self.shared_writable -= vma.segment is not None and vma.may_write
+        shown = vma.backing or vma.segment
+        if shown is not None:
+            if shown.users == 1 and shown in self.changing:
+                self.changing.remove(shown)
+            # munmap(2) has no error for it; its owner notices the end of the session at the latest.
             with suppress(Errno):
-                vma.segment.drop()
-        if vma.backing is not None:
-            vma.backing.users -= 1
-            if not vma.backing.users:
-                # munmap(2) has no error for it; the server frees the handle with the session.
-                with suppress(Errno):
-                    vma.backing.close()
+                shown.drop()
+
+    def show_again(self, segment: "Segment") -> None:
+        """Its descriptor is another file: its mappings show that from now on, at the same addresses. OSError."""
+        for vma in self.vmas:
+            if vma.segment is segment:
+                address = self.arena.address + vma.physical
+                host.map_shared_at(address, vma.size_bytes, segment.descriptor, vma.offset, vma.may_write)
+                if vma.executed:
+                    self.flush_code()
+
+    def notice_cuts(self) -> None:
+        """Before the guest goes on: pages that were cut off files meanwhile are asked for again."""
+        for shown in self.changing:
+            size_bytes = shown.size_now
+            if size_bytes < shown.noticed_bytes:
+                self.flush_tlb()
+            shown.noticed_bytes = size_bytes
 
     def protect(self, start: int, end: int, protection: int) -> None:
         """mprotect(2) of a range that is covered. Errno(ENOMEM) by charge or number of mappings."""
         affected = list(self.overlapping(start, end))
-        if protection & WRITE and any(vma.segment and not vma.segment.may_write for vma in affected):
+        if protection & WRITE and not all(vma.may_write for vma in affected):
             raise Errno(EACCES)
         growth = sum(
             min(end, vma.end) - max(start, vma.start)
             for vma in affected
-            if WRITE & protection and not vma.protection & WRITE and vma.segment is None
+            if WRITE & protection and not (vma.protection & WRITE or vma.reserved) and vma.segment is None
         )
         if growth:
             self.charge(growth)
         try:
             self.split(start)
             self.split(end)
+            if protection:
+                self._find_places(start, end)
         except Errno:
             if growth:
                 self.charge(-growth)
@@ -430,7 +523,7 @@ class AddressSpace:
         returned = 0
         flush_code = False
         for vma in self.overlapping(start, end):
-            if not protection & WRITE:
+            if not protection & WRITE and not vma.reserved:
                 returned += vma.charged_bytes
             # Bytes written while the pages were not executable may have been translated before that.
             flush_code |= vma.executed or bool(protection & EXECUTE and vma.protection & WRITE)
@@ -442,6 +535,21 @@ class AddressSpace:
         self.flush_tlb()
         if flush_code:
             self.flush_code()
+
+    def _find_places(self, start: int, end: int) -> None:
+        """The mappings in [start, end), which begin and end there, get places in the arena. Errno(ENOMEM)."""
+        arena, before = self.arena, 0
+        for vma in self.overlapping(start - 1, end):
+            if vma.start >= start and arena.is_nowhere(vma.physical):
+                nowhere = vma.physical
+                try:
+                    # A heap that grows by mprotect stays in one piece.
+                    grows = before and arena.take_at(before, vma.size_bytes)
+                    vma.physical = before if grows else arena.take(vma.size_bytes)
+                except ArenaFullError:
+                    raise Errno(ENOMEM) from None  # what has a place may keep it
+                arena.give_back(nowhere, vma.size_bytes)
+            before = 0 if arena.is_nowhere(vma.physical) else vma.physical + vma.size_bytes
 
     def move(self, start: int, size_bytes: int, target: int) -> None:
         """Gives the pages of [start, +size) another address; no byte is copied. Ranges are checked before."""
@@ -468,14 +576,16 @@ class AddressSpace:
 
     def extend(self, vma: Vma, size_bytes: int) -> None:
         """Grows an anonymous VMA upwards by size_bytes into a free range. Errno(ENOMEM)."""
-        charged = size_bytes if vma.protection & WRITE else 0
-        if charged:
-            self.charge(charged)
-        if self.arena.take_at(vma.physical + vma.size_bytes, size_bytes):
-            vma.end += size_bytes
-            return
-        if charged:
-            self.charge(-charged)
+        if not vma.reserved:
+            charged = size_bytes if vma.protection & WRITE else 0
+            if charged:
+                self.charge(charged)
+            if self.arena.take_at(vma.physical + vma.size_bytes, size_bytes):
+                vma.end += size_bytes
+                return
+            if charged:
+                self.charge(-charged)
+        # What is reserved counts its last chunk as far as it reached until now.
         tail = replace(vma, start=vma.end, end=vma.end + size_bytes, filled=set(), writable_now=set(), floor=0)
         tail.offset = vma.offset + vma.size_bytes
         self._map(tail)
@@ -487,8 +597,10 @@ class AddressSpace:
                 continue  # the pages are everybody's
             low, high = max(start, vma.start), min(end, vma.end)
             self.arena.zero(low - vma.start + vma.physical, high - low)
-            if vma.backing is not None:
+            if vma.backing is not None and not vma.donated:
                 self._refill(vma, low, high)
+            if vma.reserved:
+                self._uncount(vma, low, high)
             if vma.executed:
                 self.flush_code()
         self.flush_tlb()  # pages of files must be asked for again
@@ -507,6 +619,22 @@ class AddressSpace:
                 room = self.arena.bytes[physical : physical + finish - begin]
                 assert vma.backing is not None
                 vma.backing.fill(begin - vma.start + vma.offset, room)
+
+    def set_at_fork(self, start: int, end: int, what: AtFork) -> None:
+        """madvise(2) with MADV_DONTFORK and its kin. Errno(ENOMEM): too many mappings."""
+        self.split(start)
+        self.split(end)
+        for vma in self.overlapping(start, end):
+            vma.at_fork = what
+        self._coalesce(start, end)
+
+    def forked(self) -> None:
+        """In the child of a fork: what it was not to get is gone, or zeros."""
+        for vma in [vma for vma in self.vmas if vma.at_fork is not AtFork.COPY]:
+            if vma.at_fork is AtFork.ZEROS:
+                self.discard(vma.start, vma.end)
+            else:
+                self.unmap(vma.start, vma.end)
 
     def clear(self) -> None:
         """Unmaps everything."""

@@ -4,6 +4,7 @@ A Node has a name in the guest's tree; opening one gives an OpenFile. Everything
 own state; nothing is the host's /proc or /dev.
 """
 
+import os
 import stat as stat_bits
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,7 +14,10 @@ from client_vm.abi import common
 from client_vm.abi.common import EACCES, EINVAL, EISDIR, ENOENT, ENOSPC, ENOTDIR, ENXIO
 from client_vm.descriptors import OpenFile, device
 from client_vm.errors import Errno
+from client_vm.pty_files import open_master, open_slave
+from client_vm.terminals import CALLERS
 from farcall.v1.file_pb2 import Attributes, DirectoryEntry
+from farcall.v1.kernel_pb2 import TerminalEntry
 
 if TYPE_CHECKING:
     from client_vm.process import Task
@@ -289,12 +293,52 @@ class RandomFile(NullFile):
 
 
 def _open_tty(task: "Task", node: Device, flags: int) -> OpenFile:
-    """The controlling terminal, if the caller had one (tty(4): ENXIO)."""
+    """The terminal that controls the caller's session (tty(4): ENXIO)."""
+    found = task.process.link.find_terminal()
+    if found != CALLERS:
+        return open_slave(task, found - 1, flags)
     terminal = task.kernel.terminal
     if terminal is None:
         raise Errno(ENXIO)
     terminal.users += 1
     return terminal
+
+
+class Terminal(OpenObject):
+    """The controlling terminal by its own name."""
+
+    type_bits = stat_bits.S_IFCHR
+
+    def __init__(self, file: OpenFile) -> None:
+        super().__init__(file)
+        self.path = file.path()
+
+
+class PtyNode(Node):
+    """A pseudo-terminal of the run's, by name."""
+
+    type_bits = stat_bits.S_IFCHR
+
+    def __init__(self, entry: TerminalEntry) -> None:
+        super().__init__(b"/dev/pts/%d" % entry.number)
+        self._entry = entry
+
+    def attributes(self, task: "Task") -> Attributes:
+        found, entry = super().attributes(task), self._entry
+        found.mode, found.ino, found.uid, found.gid = entry.mode, entry.inode, entry.uid, entry.gid
+        found.dev, found.rdev = (device(os.major(each), os.minor(each)) for each in (entry.device, entry.rdev))
+        return found
+
+    def open(self, task: "Task", flags: int) -> OpenFile:
+        return open_slave(task, self._entry.number, flags)
+
+
+def _terminals(task: "Task") -> dict[bytes, Node]:
+    """The children of /dev/pts (pts(4)): no other terminal is the guest's business."""
+    terminal = task.kernel.named_terminal
+    named: list[Node] = [] if terminal is None else [Terminal(terminal)]
+    named += map(PtyNode, task.process.link.terminals())
+    return {node.path.rsplit(b"/", 1)[1]: node for node in named}
 
 
 def device_nodes() -> dict[bytes, Node]:
@@ -306,6 +350,8 @@ def device_nodes() -> dict[bytes, Node]:
         b"random": Device(b"/dev/random", 8, RandomFile),
         b"urandom": Device(b"/dev/urandom", 9, RandomFile),
         b"tty": Device(b"/dev/tty", 0, _open_tty, major=5),
+        b"ptmx": Device(b"/dev/ptmx", 2, lambda task, _, flags: open_master(task, flags), major=5),
+        b"pts": Directory(b"/dev/pts", _terminals),
         # shm_open(3) and sem_open(3) make files there, which the file server must have.
         b"shm": Symlink(b"/dev/shm", lambda _: b"/tmp"),
         b"fd": Symlink(b"/dev/fd", lambda _: b"/proc/self/fd"),

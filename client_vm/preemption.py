@@ -13,7 +13,7 @@ from client_vm import host
 from client_vm.abi import common
 from client_vm.frames import SignalInfo
 from client_vm.process import INFINITY, Task
-from client_vm.signals import raise_signal, send_to_process
+from client_vm.signals import send_to_process
 
 TICK_S: Final = 0.01
 _NS: Final = 1_000_000_000
@@ -62,4 +62,4 @@ class Ticks:
         if hard != INFINITY and used_ns > hard * _NS:
             send_to_process(process, SignalInfo(common.SIGKILL, common.SI_KERNEL))
         elif soft != INFINITY and used_ns > soft * _NS:
-            raise_signal(task, common.SIGXCPU)
+            send_to_process(process, SignalInfo(common.SIGXCPU, common.SI_KERNEL))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 from client_vm.abi import common
 from client_vm.cpu import EXECUTE, READ, WRITE
 from client_vm.nodes import Directory, Node, Symlink, TextFile, device_nodes
+from client_vm.proc_run import TEXTS, other, others, stat_line
 from client_vm.vma import Vma
 
 if TYPE_CHECKING:
@@ -80,12 +81,17 @@ def _stat(task: "Task") -> bytes:
     """/proc/PID/stat; fields that farcall does not count are 0."""
     process = task.process
     size, _ = _sizes(task)
-    head = b"%d (%s) R %d %d %d 0 -1 " % (
-        process.pid, process.name, process.parent_pid, process.group, process.session
-    )  # fmt: skip
-    fields = [0] * 44  # from field 9 (flags) on
-    fields[11], fields[14] = 20, size  # priority, vsize
-    return head + b" ".join(b"%d" % value for value in fields) + b"\n"
+    used = task.kernel.cpu_time_ns() * 100 // 1_000_000_000
+    resident = task.kernel.resident_bytes() >> 12
+    family = process.parent_pid, *_groups(task)
+    fields = {14: used, 18: 20 + process.nice, 19: process.nice, 20: len(process.tasks), 23: size, 24: resident}
+    return stat_line(process.pid, process.name, b"R", family, fields)
+
+
+def _groups(task: "Task") -> tuple[int, int]:
+    """(group, session), which the kernel process knows."""
+    ids = task.process.link.ids(0)
+    return ids.group, ids.session
 
 
 def _statm(task: "Task") -> bytes:
@@ -132,6 +138,7 @@ def _process_children(path: bytes, task: "Task") -> dict[bytes, Node]:
     )
     children[b"cwd"] = Symlink(path + b"/cwd", lambda t: t.process.cwd.path(), lambda t: t.process.cwd)
     children[b"root"] = Symlink(path + b"/root", lambda _: b"/")
+    children[b"task"] = Directory(path + b"/task", lambda t: _task_children(path + b"/task", t))
     children[b"fd"] = Directory(path + b"/fd", lambda t: _fd_children(path + b"/fd", t))
     return children
 
@@ -170,7 +177,34 @@ def _meminfo(task: "Task") -> bytes:
     return b"".join(b"%-16s%8d kB\n" % (name + b":", value) for name, value in rows + swap)
 
 
+class _Root(Directory):
+    """/proc: other processes are looked for only if no name of our own is meant."""
+
+    def child(self, task: "Task", name: bytes) -> Node:
+        return _own_children(task).get(name) or other(task, name)
+
+
 def _root_children(task: "Task") -> dict[bytes, Node]:
+    return others(task) | _own_children(task)
+
+
+def _task_children(path: bytes, task: "Task") -> dict[bytes, Node]:
+    """/proc/PID/task: every thread's files are its process's, but for its name."""
+
+    def children(thread: "Task") -> dict[bytes, Node]:
+        own = path + b"/%d" % thread.tid
+        texts = {b"stat": _stat, b"status": _status, b"statm": _statm, b"cmdline": _cmdline}
+        found: dict[bytes, Node] = {name: TextFile(own + b"/" + name, text) for name, text in texts.items()}
+        found[b"comm"] = TextFile(own + b"/comm", lambda _: thread.name + b"\n")
+        return found
+
+    return {
+        b"%d" % tid: Directory(path + b"/%d" % tid, lambda _, thread=thread: children(thread))  # type: ignore[misc]
+        for tid, thread in task.process.tasks.items()
+    }
+
+
+def _own_children(task: "Task") -> dict[bytes, Node]:
     pid = b"%d" % task.process.pid
     own = b"/proc/" + pid
     children: dict[bytes, Node] = {
@@ -180,7 +214,7 @@ def _root_children(task: "Task") -> dict[bytes, Node]:
         b"sys": Directory(b"/proc/sys", _sys_children),
     }
     texts = {b"uptime": _uptime, b"version": _version, b"meminfo": _meminfo, b"filesystems": _filesystems}
-    children |= {name: TextFile(b"/proc/" + name, text) for name, text in texts.items()}
+    children |= {name: TextFile(b"/proc/" + name, text) for name, text in (texts | TEXTS).items()}
     return children
 
 
@@ -204,7 +238,7 @@ def _sys_kernel_children(_task: "Task") -> dict[bytes, Node]:
 
 
 MOUNTS: Final[dict[bytes, Directory]] = {
-    b"/proc": Directory(b"/proc", _root_children),
+    b"/proc": _Root(b"/proc", _root_children),
     b"/dev": Directory(b"/dev", lambda _: device_nodes()),
 }
 """Where the file server's tree ends and ours begins."""

@@ -6,6 +6,7 @@ thread of a process on one CPU; handlers get it as their first argument.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from resource import struct_rusage
 from typing import TYPE_CHECKING, Final
 
 from client_vm.abi import common
@@ -100,6 +101,7 @@ class Pending:
         """Queues it. Of a standard signal only one is kept: False if it was pending already (signal(7))."""
         infos = self.queue.setdefault(info.signal, [])
         if infos and (info.signal < REALTIME_MIN or len(infos) >= QUEUED_MAX):
+            info.settle()
             return False
         infos.append(info)
         self.mask |= 1 << (info.signal - 1)
@@ -111,16 +113,23 @@ class Pending:
         info = infos.pop(0)
         if not infos:
             self.drop(signal)
+        info.settle()
         return info
 
     def drop(self, signal: int) -> None:
         """Forgets all of that number."""
-        self.queue.pop(signal, None)
+        dropped = self.queue.pop(signal, [])
         self.mask &= ~(1 << (signal - 1))
+        for info in dropped:
+            info.settle()
 
-    def clear(self) -> None:
-        self.mask = 0
-        self.queue.clear()
+    def withdraw(self, info: "SignalInfo") -> None:
+        """Whoever sent it wants it back, if it still waits."""
+        infos = [other for other in self.queue.pop(info.signal, []) if other is not info]
+        if infos:
+            self.queue[info.signal] = infos
+        else:
+            self.mask &= ~(1 << (info.signal - 1))
 
 
 @dataclass(slots=True)
@@ -164,14 +173,22 @@ class Kernel:
     random: Random
     hostname: bytes
     terminal: OpenFile | None
+    """The controlling terminal, as /dev/tty."""
+    named_terminal: OpenFile | None
+    """The same beneath /dev/pts, None if it is not there."""
     memory_total_bytes: int
     cpus: int
+    """Processors of the host that the run may use; the guest's have the numbers from 0 on."""
+    run_on: Callable[[int], None]
+    """Confines the worker to those of a mask."""
     scheduler: "Scheduler"
     """Who runs next; wakes what waits."""
     house: "House"
     """The worker that all of it happens in."""
     cpu_time_ns: Callable[[], int]
     """CPU time the worker has used."""
+    usage: Callable[[], struct_rusage]
+    """What the worker has used (getrusage(2))."""
     resident_bytes: Callable[[], int]
     """The most memory the worker has had in use."""
     release: bytes = b"6.1.0-farcall"
@@ -181,6 +198,14 @@ class Kernel:
     def wake(self, task: "Task") -> None:
         """Has a waiting task look again."""
         self.scheduler.wake(task)
+
+    def place_worker(self) -> None:
+        """Has the worker run where any of its threads may: it is one thread of the host."""
+        mask = 0
+        for process in self.scheduler.processes():
+            for task in process.tasks.values():
+                mask |= task.affinity
+        self.run_on(mask)
 
 
 @dataclass(slots=True, eq=False)
@@ -233,8 +258,19 @@ class Process:
     """CPU time of the children that it has waited for."""
     subreaper: bool = False
     """PR_SET_CHILD_SUBREAPER."""
+    told_of_locks: bool = False
     sigreturn_address: int = 0
     """Of the code that returns from a handler whose action names none (ARM64)."""
+
+    def may_hold_locks(self) -> bool:
+        """Whether robust locks in shared memory may be lost with it (get_robust_list(2))."""
+        return bool(self.space.shared_writable) and any(task.robust_list for task in self.tasks.values())
+
+    def tell_of_locks(self) -> None:
+        """Has the kernel process leave its end to this worker as soon as it may hold such locks."""
+        if not self.told_of_locks and self.may_hold_locks():
+            self.link.describe(self)
+            self.told_of_locks = True
 
     def executable_path(self) -> bytes:
         return self.executable.path() if self.executable else b""
@@ -278,5 +314,9 @@ class Task:
     """The call was interrupted, and is made again or EINTR as this says."""
     trapped: tuple[int, int] = (0, 0)
     """Number and first argument of the call that waits: what making it again needs."""
-    futex_key: object = None
     ended: bool = False
+    affinity: int = 0
+    """The processors it may run on (sched_setaffinity(2))."""
+
+    def __post_init__(self) -> None:
+        self.affinity = self.affinity or (1 << self.kernel.cpus) - 1

@@ -16,6 +16,7 @@ from typing import Final
 
 from client_vm.abi import common
 from client_vm.errors import Errno
+from client_vm.terminals import CALLERS, Control, Terminals
 
 INIT_PID: Final = 1
 FIRST_PID: Final = 2
@@ -37,6 +38,7 @@ P_ALL: Final = 0
 P_PID: Final = 1
 P_PGID: Final = 2
 
+TERMINAL_SIGNALS: Final = (common.SIGINT, common.SIGQUIT, common.SIGTSTP, common.SIGWINCH)
 TERMINAL_STOPS: Final = (common.SIGTSTP, common.SIGTTIN, common.SIGTTOU)
 STOPS: Final = (common.SIGSTOP, *TERMINAL_STOPS)
 _WANTED: Final = common.WEXITED | common.WSTOPPED | common.WCONTINUED
@@ -59,10 +61,14 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a process is to be told: a signal; None: its children have changed, wait(2) may have news."""
+    """What a process is to be told: a signal; None: its children have changed, wait(2) may have news.
+
+    With a new parent it is told that only.
+    """
 
     pid: int
     signal: Signal | None
+    new_parent: int = 0
 
 
 class State(enum.Enum):
@@ -141,10 +147,12 @@ class ProcessTable:
         init.name = b"farcall"
         init.children[FIRST_PID] = None
         self._processes = {INIT_PID: init, FIRST_PID: first}
-        self._terminal_session = FIRST_PID
-        """0: nobody's any more."""
-        self.foreground = FIRST_PID
-        """The terminal's foreground process group."""
+        self._terminals = Terminals(FIRST_PID)
+
+    @property
+    def foreground(self) -> int:
+        """The foreground process group of the caller's terminal; 0: none any more."""
+        return self._terminals.of(CALLERS).foreground
 
     def get(self, pid: int) -> Process:
         """ESRCH if there is none. A zombie is one."""
@@ -190,9 +198,9 @@ class ProcessTable:
         process = self._living(pid)
         process.state, process.ended, process.change = State.ZOMBIE, ended, None
         told: list[Delivery] = []
-        if process.leads_session and process.session == self._terminal_session:
-            told += self._tell_group(self.foreground, common.SIGHUP)
-            self._terminal_session = self.foreground = 0
+        terminal = self._terminals.find(process.session) if process.leads_session else None
+        if terminal is not None:
+            told += self._tell_group(self._terminals.lose(terminal).foreground, common.SIGHUP)
         reaper = self._reaper_of(process)
         for child in process.children:
             told += self._reparent(self._processes[child], process, reaper)
@@ -221,8 +229,8 @@ class ProcessTable:
         child.exit_signal = common.SIGCHLD
         told = self._wake_orphans(child, father, ignored=None)
         if child.state == State.ZOMBIE:
-            told += self._notify_of_end(child)
-        return told
+            return told + self._notify_of_end(child)
+        return [*told, Delivery(child.pid, None, new_parent=reaper.pid)]
 
     def _notify_of_end(self, process: Process) -> list[Delivery]:
         """The parent's signal and wake-up; a child that nobody will wait for is gone at once."""
@@ -381,25 +389,63 @@ class ProcessTable:
         process.group = process.session = caller
         process.leads_session = True
 
-    def get_foreground(self, caller: int) -> int:
-        """tcgetpgrp(3). ENOTTY: the terminal is not the caller's."""
-        if self._living(caller).session != self._terminal_session:
+    def control_of(self, caller: int, terminal: int, by_master: bool) -> Control:
+        """Whom a terminal has. ENOTTY: it is not the caller's, nor its other end (`by_master`)."""
+        control = self._terminals.of(terminal)
+        if not by_master and self._living(caller).session != control.session:
             raise Errno(common.ENOTTY)
-        return self.foreground
+        return control
 
-    def set_foreground(self, caller: int, group: int) -> None:
+    def get_foreground(self, caller: int, terminal: int = CALLERS) -> int:
+        """tcgetpgrp(3). ENOTTY: the terminal is not the caller's."""
+        return self.control_of(caller, terminal, by_master=False).foreground
+
+    def set_foreground(self, caller: int, group: int, terminal: int = CALLERS) -> None:
         """tcsetpgrp(3); the caller has looked at SIGTTOU. ENOTTY, EINVAL, ESRCH, EPERM."""
-        me = self._living(caller)
-        if me.session != self._terminal_session:
-            raise Errno(common.ENOTTY)
+        control = self.control_of(caller, terminal, by_master=False)
         if group > PID_MAX:
             raise Errno(common.EINVAL)
         members = self.members(group)
         if not members:
             raise Errno(common.ESRCH)
-        if members[0].session != me.session:
+        if members[0].session != control.session:
             raise Errno(common.EPERM)
-        self.foreground = group
+        control.foreground = group
+
+    def find_terminal(self, caller: int) -> int:
+        """The one of the caller's session. ENXIO: none (tty(4))."""
+        terminal = self._terminals.find(self._living(caller).session)
+        if terminal is None:
+            raise Errno(common.ENXIO)
+        return terminal
+
+    def take_terminal(self, caller: int, terminal: int) -> None:
+        """TIOCSCTTY. EPERM: the caller leads no session, or that or the terminal has another."""
+        me = self._living(caller)
+        if not me.leads_session:
+            raise Errno(common.EPERM)
+        self._terminals.take(terminal, me.session, me.group)
+
+    def leave_terminal(self, caller: int, terminal: int) -> list[Delivery]:
+        """TIOCNOTTY of a session's leader. ENOTTY; EPERM: it leads none, or the terminal is that of the run."""
+        me = self._living(caller)
+        self.control_of(caller, terminal, by_master=False)
+        if not me.leads_session or terminal == CALLERS:
+            raise Errno(common.EPERM)
+        group = self._terminals.lose(terminal).foreground
+        return self._tell_group(group, common.SIGHUP) + self._tell_group(group, common.SIGCONT)
+
+    def hang_up(self, terminal: int) -> list[Delivery]:
+        """The terminal is gone: the session's leader hears of it (tty_signal_session_leader)."""
+        leader = self._terminals.lose(terminal).session
+        told = self.post(leader, Signal(common.SIGHUP, SI_KERNEL))
+        return told + self.post(leader, Signal(common.SIGCONT, SI_KERNEL))
+
+    def signal_foreground(self, terminal: int, signal: int) -> list[Delivery]:
+        """Keys, or another size. EINVAL: no such signal comes from a terminal."""
+        if signal not in TERMINAL_SIGNALS:
+            raise Errno(common.EINVAL)
+        return self._tell_group(self._terminals.of(terminal).foreground, signal)
 
     # Signals.
 

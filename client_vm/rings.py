@@ -63,6 +63,8 @@ class Rings:
     clock: Clock
     pause: Callable[[float], None]
     server_timeout_s: float | None = None
+    renewed: Callable[[int], None] = lambda _kind: None
+    """Told of a session that goes on over another ring, with another server."""
     _grants: dict[int, tuple[RingGrant, list[int]]] = field(default_factory=dict)
     _channels: dict[int, RingChannel] = field(default_factory=dict)
     _spares: list[Spare] = field(default_factory=list)
@@ -76,11 +78,19 @@ class Rings:
                 self.server_timeout_s = timeout_ms / 1000 if timeout_ms else None
                 return message.start
 
+    def _send(self, message: WorkerMessage) -> None:
+        """EOFError: the kernel process is gone."""
+        try:
+            self.control.send(message)
+        except ConnectionError:
+            raise EOFError("the kernel process is gone") from None
+
     def _receive(self) -> KernelMessage:
         """The next message; rings and spares in it are kept."""
         message, descriptors = self.control.receive(KernelMessage)
         kind = message.WhichOneof("body")
         if kind == "ring":
+            close_all(self._grants.get(message.ring.kind, (None, []))[1])
             self._grants[message.ring.kind] = message.ring, descriptors
         elif kind == "spare":
             self._spares.append(spare_of(message.spare, descriptors))
@@ -120,11 +130,16 @@ class Rings:
         """A new ring for the session; waits until the server is back. SessionLostError if it forgot it."""
         if self._ask(kind).session_is_new:
             raise SessionLostError("the server was started anew and knows nothing of the session")
+        self.renewed(kind)
         return self._channel(kind)
 
     def _ask(self, kind: ServerKind) -> RingGrant:
-        """Has the kernel process grant another ring. SessionLostError if it cannot."""
-        self.control.send(WorkerMessage(ring_wanted=kind))
+        """Another ring: one granted unasked, or one that the kernel process is asked for. SessionLostError."""
+        while self.control.has_message():
+            self._receive()
+        if self._grants[kind][1]:
+            return self._grants[kind][0]
+        self._send(WorkerMessage(ring_wanted=kind))
         while True:
             message = self._receive()
             if message.WhichOneof("body") == "ring" and message.ring.kind == kind:
@@ -141,7 +156,7 @@ class Rings:
         while not self._spares and self.control.has_message():
             self._receive()
         if not self._spares:
-            self.control.send(WorkerMessage(spares_wanted=SPARES_WANTED))
+            self._send(WorkerMessage(spares_wanted=SPARES_WANTED))
         while not self._spares:
             self._receive()
         return self._spares.pop(0)
@@ -165,4 +180,12 @@ class Rings:
         self.control.close()
         self.doorbell.close()
         control = ControlSocket(socket.socket(fileno=spare.control), descriptors_max=SPARE_DESCRIPTORS_MAX)
-        return Rings(control, spare.doorbell, self.clock, self.pause, self.server_timeout_s, dict(spare.rings))
+        return Rings(
+            control,
+            spare.doorbell,
+            self.clock,
+            self.pause,
+            self.server_timeout_s,
+            self.renewed,
+            dict(spare.rings),
+        )

@@ -39,6 +39,8 @@ class Table:
 
     rows: dict[str, Row] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)
+    _dispatches: dict[str, Dispatch] = field(default_factory=dict)
+    """By architecture, once asked for: each execve wants one."""
 
     def row(self, name: str, handler: Handler, *arguments: Kind, partial: str = "") -> None:
         """Adds an implemented syscall. ValueError if no architecture has it or it is there already."""
@@ -55,9 +57,16 @@ class Table:
             raise ValueError(f"two rows for {name}")
         if not any(name in architecture.abi.SYSCALLS for architecture in ARCHITECTURES):
             raise ValueError(f"no architecture has a syscall {name}")
+        self._dispatches.clear()
 
     def dispatch(self, architecture: Architecture) -> Dispatch:
         """By number: what the trap needs."""
+        known = self._dispatches.get(architecture.name)
+        if known is None:
+            known = self._dispatches[architecture.name] = self._dispatch(architecture)
+        return known
+
+    def _dispatch(self, architecture: Architecture) -> Dispatch:
         numbers: dict[str, int] = architecture.abi.SYSCALLS
         calls: dict[int, tuple[Handler, tuple[Callable[[Any, int], Any], ...]]] = {}
         for name, row in self.rows.items():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from client_vm.errors import Errno, GuestExit, Replaced, ThreadExit
 from client_vm.faults import fault
 from client_vm.process import Process, Task
+from client_vm.segments import fetch_again
 from client_vm.signals import attend, interrupts, stop_waiting
 from client_vm.stubs import CAUSE_PREEMPTED, CAUSE_TRAP
 from client_vm.timers import NEVER, HostAlarm
@@ -44,6 +45,19 @@ class Ends(Protocol):
     def process_ended(self, process: Process, ended: GuestExit) -> None: ...
 
 
+class Hearing(Protocol):
+    """Whom news are for (client_vm.link): there are some while more were told than heard."""
+
+    told: memoryview
+    heard: int
+
+
+class _Deaf:
+    def __init__(self) -> None:
+        self.told = memoryview(bytes(8)).cast("Q")
+        self.heard = 0
+
+
 class Scheduler:
     """The tasks of one worker."""
 
@@ -59,12 +73,14 @@ class Scheduler:
         """Whose registers are on the CPU."""
         self.news: Callable[[], None] = lambda: None
         """Takes what the kernel process has sent, if anything: signals, children."""
+        self.hearing: Hearing = _Deaf()
 
     # -- who is there ---------------------------------------------------------------------------
 
     def add(self, task: Task) -> None:
-        """A new task, to run when its turn comes."""
+        """A new task, to run when its turn comes, though the one that made it may never wait."""
         self._ready.append(task)
+        self._ticks.want(True)
 
     def wake(self, task: Task) -> None:
         """Has a waiting task look again; a task that does not wait is left alone."""
@@ -121,6 +137,8 @@ class Scheduler:
                 if task.call is not None and not self._advance(task):
                     continue
                 self._load(task)
+                if self.hearing.told[0] > self.hearing.heard:
+                    self.news()
                 if task.attention or task.interrupted is not None:
                     attend(task)
                 self._slice(task)
@@ -135,9 +153,7 @@ class Scheduler:
     def _next(self) -> Task:
         """The next task to run; sleeps until there is one."""
         while not self._ready:
-            self.news()  # a call may have taken them off the ring already
-            if not self._ready:
-                self._sleep(None)
+            self._sleep(None)
         return self._ready.popleft()
 
     def _sleep(self, timeout_s: float | None) -> None:
@@ -225,11 +241,17 @@ class Scheduler:
         run, space = task.cpu.run, task.process.space
         self._ticks.want(self.others_wait or bool(space.shared_writable))
         while True:
+            if space.changing:
+                if space.stale:
+                    fetch_again(task.process)
+                space.notice_cuts()
             cause = run() if not space.shared_writable else self._run_alone(task)
             if cause == CAUSE_TRAP:
                 call = trap(task)
                 if call is not None and not self._begin(task, call):
                     return
+                if self.hearing.told[0] > self.hearing.heard:
+                    self.news()  # what the call saw may have come after a signal: that comes first
             elif cause == CAUSE_PREEMPTED:
                 if self._preempted(task):
                     self._ready.append(task)
@@ -267,6 +289,7 @@ class Scheduler:
     def _preempted(self, task: Task) -> bool:
         """After a stop between two blocks: has somebody else a right to the CPU now?"""
         self._ticks.check(task)
+        task.cpu.clear_monitor()
         if self.others_wait or self.alarm.deadline < NEVER:
             self._sleep(0)
         else:

@@ -3,6 +3,9 @@
 Slots of 16 bytes: offset, flags, users (worker processes). A POSIX record lock of the host guards a slot, so
 that a worker's death frees it. Nobody may close another descriptor of the memfd: that would drop the locks
 (fcntl(2)). Slot 0 holds the next thread id and the first slot never used.
+
+Behind the slots the kernel process counts, for each guest pid, the events it has for it: so a worker sees at
+once that it has something to hear, and what another guest writes cannot overtake a signal it has sent before.
 """
 
 import fcntl
@@ -24,6 +27,9 @@ FIRST_THREAD: Final = 100_000
 """Thread ids that are no process's begin here."""
 THREAD_MAX: Final = 4_194_304
 """As /proc/sys/kernel/pid_max."""
+COUNTS_AT: Final = SLOT_BYTES * SLOTS
+MEMORY_BYTES: Final = COUNTS_AT + 8 * FIRST_THREAD
+"""8 bytes for each pid below the first thread id; a process beyond may hear of its events a little later."""
 _SLOT: Final = struct.Struct("<qII")
 _HEAD: Final = struct.Struct("<QII")
 """Next thread id, first slot never used, first free slot (each free slot's offset names the next)."""
@@ -34,7 +40,12 @@ class SharedOffsets:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._memory = mmap.mmap(descriptor, SLOT_BYTES * SLOTS)
+        self._memory = mmap.mmap(descriptor, MEMORY_BYTES)
+        self._counts = memoryview(self._memory)[COUNTS_AT:].cast("Q")
+
+    def events_of(self, pid: int) -> memoryview:
+        """The count of a process's events, as the kernel process keeps it: one word."""
+        return self._counts[pid : pid + 1] if pid < FIRST_THREAD else memoryview(bytes(8)).cast("Q")
 
     @contextmanager
     def locked(self, slot: int) -> Iterator[None]:
@@ -92,3 +103,17 @@ class SharedOffsets:
             number, fresh, free = _HEAD.unpack_from(self._memory, 0)
             self.set_offset(slot, free)
             _HEAD.pack_into(self._memory, 0, number, fresh, slot)
+
+
+class EventCounts:
+    """The kernel process's side: how many events there have been for each process."""
+
+    def __init__(self, descriptor: int) -> None:
+        memory = mmap.mmap(descriptor, MEMORY_BYTES)
+        memory.madvise(mmap.MADV_DONTFORK)  # no affair of the servers'
+        self._counts = memoryview(memory)[COUNTS_AT:].cast("Q")
+
+    def set(self, pid: int, count: int) -> None:
+        """So many by now."""
+        if pid < len(self._counts):
+            self._counts[pid] = count

@@ -38,6 +38,7 @@ def send_to_task(task: Task, info: SignalInfo) -> None:
     """Queues a signal for one thread."""
     _prepare(task.process, info.signal)
     if _discarded(task.process, task, info.signal):
+        info.settle()
         return
     task.pending.add(info)
     _flag(task, info.signal)
@@ -49,6 +50,7 @@ def send_to_process(process: Process, info: SignalInfo) -> None:
     leader = next(iter(process.tasks.values()))
     _prepare(process, info.signal)
     if _discarded(process, leader, info.signal):
+        info.settle()
         return
     process.signals.pending.add(info)
     takers = [task for task in process.tasks.values() if not task.blocked & bit(info.signal)]
@@ -77,8 +79,10 @@ def _prepare(process: Process, signal: int) -> None:
         go_on(process)
     elif signal in STOPPING_BY_DEFAULT:
         _forget(process, (common.SIGCONT,))
-    elif signal == common.SIGKILL:
-        go_on(process)
+    elif signal == common.SIGKILL and process.stopped:
+        process.stopped = False  # of which nobody is told: what it does now is die
+        for task in process.tasks.values():
+            task.kernel.wake(task)
 
 
 def _forget(process: Process, signals: "frozenset[int] | tuple[int, ...]") -> None:
@@ -93,8 +97,9 @@ def _discarded(process: Process, task: Task, signal: int) -> bool:
 
 
 def raise_signal(task: Task, signal: int) -> None:
-    """A signal of the kernel's own for the running thread: SIGPIPE, SIGXCPU."""
-    send_to_task(task, SignalInfo(signal, common.SI_KERNEL))
+    """SIGPIPE for the running thread, told as if it had sent that itself (kernel/signal.c: SEND_SIG_NOINFO)."""
+    process = task.process
+    send_to_task(task, SignalInfo(signal, common.SI_USER, pid=process.pid, uid=process.credentials.uid))
 
 
 def force_signal(task: Task, info: SignalInfo) -> None:

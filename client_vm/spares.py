@@ -10,6 +10,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,6 +71,8 @@ class Spares:
         self._pids = itertools.count(FIRST_PID + 1)
         self._links: dict[int, Link] = {}
         """Of workers, and of spares that were handed out."""
+        self._unowned: set[Link] = set()
+        """Of spares that were not, or are being made."""
         self._held: dict[int, int] = {}
         """How many spares each worker has, those included that are on their way."""
         self._early: dict[int, int] = {}
@@ -94,6 +97,15 @@ class Spares:
         finally:
             for spare in self._ready:
                 self._throw_away(spare)
+
+    async def keep_sessions(self, kind: ServerKind) -> None:
+        """After each death of a server comes back to it for all workers and spares, until cancelled: who computes
+        or sleeps would only do so with its next call, and find its session expired."""
+        while True:
+            await self._servers.lines[kind].server_died()
+            for link in [*self._links.values(), *self._unowned]:
+                with suppress(OSError):  # descriptors are short: the worker asks when it calls
+                    await link.reopen(kind)
 
     # Workers come and go.
 
@@ -183,6 +195,7 @@ class Spares:
             raise
         control.setblocking(False)
         link = Link(self._servers, control, bell)
+        self._unowned.add(link)
         spare = _Spare(pid, link, SpareGrant(pid=pid), [workers_control.detach(), workers_bell.detach()])
         try:
             for kind in self._servers.lines:
@@ -199,6 +212,7 @@ class Spares:
         spare.descriptors += [opened.memfd, opened.control.detach()]
 
     def _throw_away(self, spare: _Spare) -> None:
+        self._unowned.discard(spare.link)
         spare.link.close()
         close_all(spare.descriptors)
         self._service.forget(spare.pid)
@@ -210,6 +224,7 @@ class Spares:
             return
         self._service.give(spare.pid, owner)
         self._links[spare.pid] = spare.link
+        self._unowned.discard(spare.link)
         self._nursery.start_soon(self._hear, spare.pid, spare.link)
         try:
             await link.send(KernelMessage(spare=spare.message), spare.descriptors)

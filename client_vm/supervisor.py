@@ -16,10 +16,12 @@ from typing import Final
 import trio
 
 from client_vm.errors import EXIT_FAILURE
+from client_vm.exits import Exits
+from client_vm.fifos import Fifos
 from client_vm.gateway import Gateway
 from client_vm.host import callers_environment
 from client_vm.kernel_service import KernelService
-from client_vm.launch import Child, Server
+from client_vm.launch import Child, Server, make_fifo
 from client_vm.lines import Line, RingLine
 from client_vm.options import merge_environment
 from client_vm.placement import Placement
@@ -34,9 +36,10 @@ from client_vm.process_table import (
     Signal,
     Uids,
 )
+from client_vm.ptys import Ptys
 from client_vm.spares import Spares, kernel_ring
 from client_vm.started import Run, Verdict
-from client_vm.worker_link import Link, Servers
+from client_vm.worker_link import SURVIVES_ITS_SESSION, Link, Servers
 from client_vm.workers import Workers
 from farcall.v1.kernel_pb2 import KernelMessage, StartGuest
 from farcall.v1.session_pb2 import SERVER_KIND_FILE, SERVER_KIND_MEMORY, Credentials, ServerKind
@@ -49,8 +52,6 @@ from ipc.seams import Clock, HostClock
 KINDS: Final[dict[str, ServerKind]] = {"file": SERVER_KIND_FILE, "memory": SERVER_KIND_MEMORY}
 HEARD_S: Final = 3
 """How long a guest may take to hear of a signal from outside."""
-LEAVE_S: Final = 1.0
-"""How long the first process's worker may take to end: a server that hangs does not keep the run."""
 TERMINALS: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGHUP, signal.SIGWINCH)
 """Signals from outside that go to the guest's foreground group, as a terminal's; others to the first process."""
 
@@ -122,18 +123,32 @@ class _Supervisor:
             await link.send(KernelMessage(start=self._start_guest()))
             self._spares.first(link)
             tasks.start_soon(self._spares.run)
+            for kind in self._servers.lines.keys() - SURVIVES_ITS_SESSION:
+                tasks.start_soon(self._spares.keep_sessions, kind)
 
     def _make_kernel(self, tasks: trio.Nursery, ended: AsyncExitStack) -> None:
         """What workers call this process for, and who keeps them."""
         self._tasks = tasks
         servers = {server.process.pid for server in self._run.servers.values()}
         self._workers = Workers(tasks, servers, ended=self._worker_ended, forked=self._worker_forked)
+        fifos, exits, ptys = Fifos(make_fifo, os.open), Exits(), Ptys()
+        for each in (fifos, exits, ptys):
+            ended.callback(each.close)
         self._service = KernelService(
-            self._table, self._workers, stopped=self._note_stop, leaving=self._worker_leaving
+            self._table,
+            self._workers,
+            stopped=self._note_stop,
+            left=self._worker_left,
+            counted=self._run.worker.counts.set,
+            fifos=fifos,
+            exits=exits,
+            ptys=ptys,
         )
         self._rings = RingServer(self._service, self._clock)
         ended.callback(self._rings.close)
         tasks.start_soon(self._rings.run)
+        tasks.start_soon(self._workers.watch_strangers)
+        tasks.start_soon(self._watch_ptys, ptys.news)
         self._spares = Spares(tasks, self._servers, self._service, self._rings, self._broken)
         self._workers.adopt(FIRST_PID, self._run.worker.process)
 
@@ -146,20 +161,16 @@ class _Supervisor:
         ended = self._service.worker_ended(pid, Ended(code, number, child.utime_us, child.stime_us))
         self._spares.ended(pid)
         if pid != FIRST_PID:
-            self._tasks.start_soon(self._workers.watch_strangers)
+            self._workers.suspect()
         elif trouble:
             self._end(EXIT_FAILURE, f"the worker broke the rules of its kernel ring: {trouble}")
         else:
             self._end_as(ended)
 
-    def _worker_leaving(self, pid: int, ended: Ended) -> None:
-        """It has said how it ends, and takes leave of its servers."""
+    def _worker_left(self, pid: int, ended: Ended) -> None:
+        """It has said how it ended, and has nothing open any more that others could notice."""
         if pid == FIRST_PID:
-            self._tasks.start_soon(self._end_soon, ended)
-
-    async def _end_soon(self, ended: Ended) -> None:
-        await trio.sleep(LEAVE_S)
-        self._end_as(ended)
+            self._end_as(ended)
 
     def _end_as(self, ended: Ended) -> None:
         """The run ends as the first process did."""
@@ -270,6 +281,11 @@ class _Supervisor:
             if not self._service.is_deaf(pid, event):
                 return
         self._service.end_deaf(pid, number)
+
+    async def _watch_ptys(self, news: int) -> None:
+        while news >= 0:
+            await trio.lowlevel.wait_readable(news)
+            self._service.terminals_changed()
 
     def _note_stop(self) -> None:
         self._stopped.set()

@@ -5,7 +5,7 @@ has no number there. To add a call: write its handler in client_vm/syscalls, add
 """
 
 from client_vm.abi import common
-from client_vm.abi.common import ENOSYS
+from client_vm.abi.common import ENOSYS, EPERM
 from client_vm.arguments import (
     ADDRESS,
     FD,
@@ -16,6 +16,7 @@ from client_vm.arguments import (
     MODE,
     NAME,
     OFFSET,
+    OPTIONAL_IN_BUFFER,
     OPTIONAL_OUT_BUFFER,
     OPTIONAL_PATH,
     OUT_BUFFER,
@@ -34,17 +35,21 @@ from client_vm.syscalls import (
     clocks,
     control,
     copying,
+    created_timers,
     events,
     execution,
     files,
+    identity,
     locks,
     memory,
     metadata,
     names,
+    pidfds,
     pipes,
     polling,
     processes,
     signalling,
+    sockets,
     threads,
     xattrs,
 )
@@ -64,10 +69,10 @@ row("readv", files.readv, FD, IOVEC, UINT)
 row("writev", files.writev, FD, IOVEC, UINT)
 row("preadv", files.preadv, FD, IOVEC, UINT, OFFSET, ULONG)
 row("pwritev", files.pwritev, FD, IOVEC, UINT, OFFSET, ULONG)
-row("preadv2", files.preadv2, FD, IOVEC, UINT, OFFSET, ULONG, INT, partial="flags are EOPNOTSUPP")
-row("pwritev2", files.pwritev2, FD, IOVEC, UINT, OFFSET, ULONG, INT, partial="flags are EOPNOTSUPP")
-row("open", files.open_, PATH, INT, MODE, partial="O_TMPFILE is EOPNOTSUPP")
-row("openat", files.openat, FD, PATH, INT, MODE, partial="O_TMPFILE is EOPNOTSUPP")
+row("preadv2", files.preadv2, FD, IOVEC, UINT, OFFSET, ULONG, INT)
+row("pwritev2", files.pwritev2, FD, IOVEC, UINT, OFFSET, ULONG, INT)
+row("open", files.open_, PATH, INT, MODE)
+row("openat", files.openat, FD, PATH, INT, MODE)
 row("openat2", files.openat2, FD, PATH, IN_BUFFER, SIZE, partial="RESOLVE_* are EINVAL")
 row("creat", files.creat, PATH, MODE)
 row("close", files.close, FD)
@@ -99,6 +104,30 @@ row(
 row("tee", copying.tee, FD, FD, SIZE, UINT)
 row("vmsplice", copying.vmsplice, FD, IOVEC, ULONG, UINT)
 row("flock", locks.flock, FD, UINT, partial="files of the file server")
+
+# Unix sockets in pairs.
+_PAIRS = "pairs of unix sockets"
+row("socketpair", sockets.socketpair, INT, INT, INT, OUT_BUFFER)
+row("sendto", sockets.sendto, FD, IN_BUFFER, SIZE, UINT, OPTIONAL_IN_BUFFER, INT, partial=_PAIRS)
+row(
+    "recvfrom",
+    sockets.recvfrom,
+    FD,
+    OUT_BUFFER,
+    SIZE,
+    UINT,
+    OPTIONAL_OUT_BUFFER,
+    OPTIONAL_OUT_BUFFER,
+    partial=_PAIRS,
+)
+_RIGHTS = f"{_PAIRS}; SCM_RIGHTS of files of the file server, epoll and signalfd is EOPNOTSUPP"
+row("sendmsg", sockets.sendmsg, FD, IN_BUFFER, UINT, partial=_RIGHTS)
+row("recvmsg", sockets.recvmsg, FD, OUT_BUFFER, UINT, partial=_PAIRS)
+row("shutdown", sockets.shutdown, FD, INT, partial=_PAIRS)
+row("getsockname", sockets.getsockname, FD, OUT_BUFFER, OUT_BUFFER, partial=_PAIRS)
+row("getpeername", sockets.getpeername, FD, OUT_BUFFER, OUT_BUFFER, partial=_PAIRS)
+row("getsockopt", sockets.getsockopt, FD, INT, INT, OUT_BUFFER, OUT_BUFFER, partial=f"{_PAIRS}; no SO_PASSCRED")
+row("setsockopt", sockets.setsockopt, FD, INT, INT, IN_BUFFER, INT, partial=f"{_PAIRS}; no SO_PASSCRED")
 
 # Waiting for many.
 row("poll", polling.poll, OUT_BUFFER, UINT, INT)
@@ -192,7 +221,14 @@ row("memfd_create", memory.memfd_create, NAME, UINT, partial="no huge pages")
 row("munmap", memory.munmap, ADDRESS, SIZE)
 row("mprotect", memory.mprotect, ADDRESS, SIZE, ULONG)
 row("mremap", memory.mremap, ADDRESS, SIZE, SIZE, ULONG, ADDRESS, partial="no MREMAP_DONTUNMAP")
-row("madvise", memory.madvise, ADDRESS, SIZE, INT, partial="MADV_DONTNEED and hints")
+row(
+    "madvise",
+    memory.madvise,
+    ADDRESS,
+    SIZE,
+    INT,
+    partial="MADV_DONTNEED, *FORK and hints",
+)
 row("msync", memory.msync, ADDRESS, SIZE, INT)
 row("mlock", memory.mlock, ADDRESS, SIZE)
 row("munlock", memory.munlock, ADDRESS, SIZE)
@@ -222,13 +258,23 @@ row("getpgid", children.getpgid, PID)
 row("getsid", children.getsid, PID)
 row("setpgid", children.setpgid, PID, PID)
 row("setsid", children.setsid)
-row("getuid", processes.getuid)
-row("geteuid", processes.geteuid)
-row("getgid", processes.getgid)
-row("getegid", processes.getegid)
-row("getresuid", processes.getresuid, OUT_BUFFER, OUT_BUFFER, OUT_BUFFER)
-row("getresgid", processes.getresgid, OUT_BUFFER, OUT_BUFFER, OUT_BUFFER)
-row("getgroups", processes.getgroups, INT, OUT_BUFFER)
+row("getuid", identity.getuid)
+row("geteuid", identity.geteuid)
+row("getgid", identity.getgid)
+row("getegid", identity.getegid)
+row("getresuid", identity.getresuid, OUT_BUFFER, OUT_BUFFER, OUT_BUFFER)
+row("getresgid", identity.getresgid, OUT_BUFFER, OUT_BUFFER, OUT_BUFFER)
+row("getgroups", identity.getgroups, INT, OUT_BUFFER)
+_OWN = "ids that the process has"
+row("setuid", identity.setuid, ID, partial=_OWN)
+row("setgid", identity.setgid, ID, partial=_OWN)
+row("setreuid", identity.setreuid, ID, ID, partial=_OWN)
+row("setregid", identity.setregid, ID, ID, partial=_OWN)
+row("setresuid", identity.setresuid, ID, ID, ID, partial=_OWN)
+row("setresgid", identity.setresgid, ID, ID, ID, partial=_OWN)
+row("setfsuid", identity.setfsuid, ID, partial=_OWN)
+row("setfsgid", identity.setfsgid, ID, partial=_OWN)
+row("setgroups", identity.setgroups, INT, IN_BUFFER, partial="groups that the process has")
 row(
     "prlimit64", processes.prlimit64,
     PID, INT, in_struct(common.rlimit, optional=True), out_struct(common.rlimit, optional=True),
@@ -236,11 +282,19 @@ row(
 )  # fmt: skip
 row("getrlimit", processes.getrlimit, INT, out_struct(common.rlimit))
 row("setrlimit", processes.setrlimit, INT, in_struct(common.rlimit))
-row("getrusage", processes.getrusage, INT, out_struct(common.rusage), partial="CPU time only")
+row(
+    "getrusage",
+    processes.getrusage,
+    INT,
+    out_struct(common.rusage),
+    partial="of a thread: as of its process; of children: CPU time only",
+)
 row("getpriority", processes.getpriority, INT, INT, partial="its own process only")
+row("setpriority", processes.setpriority, INT, INT, INT, partial="its own process only")
 row("sysinfo", processes.sysinfo, out_struct(common.sysinfo))
 row("uname", processes.uname, out_struct(common.utsname))
 row("sched_getaffinity", processes.sched_getaffinity, PID, UINT, OUT_BUFFER, partial="its own process only")
+row("sched_setaffinity", processes.sched_setaffinity, PID, UINT, IN_BUFFER, partial="its own process only")
 row("sched_yield", processes.sched_yield)
 row("getcpu", processes.getcpu, OPTIONAL_OUT_BUFFER, OPTIONAL_OUT_BUFFER)
 row("getrandom", processes.getrandom, OUT_BUFFER, SIZE, UINT)
@@ -250,8 +304,8 @@ row("prctl", processes.prctl, INT, ULONG, ULONG, ULONG, ULONG, partial="the task
 # Processes and threads.
 row("fork", children.fork)
 row("vfork", children.vfork)
-row("clone", children.clone, ULONG, ADDRESS, ADDRESS, ADDRESS, ADDRESS, partial="no namespaces, no pidfd")
-row("clone3", children.clone3, IN_BUFFER, SIZE, partial="no namespaces, no pidfd")
+row("clone", children.clone, ULONG, ADDRESS, ADDRESS, ADDRESS, ADDRESS, partial="no namespaces")
+row("clone3", children.clone3, IN_BUFFER, SIZE, partial="no namespaces")
 row("execve", execution.execve, PATH, ADDRESS, ADDRESS)
 row("execveat", execution.execveat, FD, PATH, ADDRESS, ADDRESS, INT)
 row(
@@ -260,8 +314,11 @@ row(
 )  # fmt: skip
 row(
     "waitid", children.waitid,
-    INT, PID, OPTIONAL_OUT_BUFFER, UINT, out_struct(common.rusage, optional=True), partial="no P_PIDFD",
+    INT, PID, OPTIONAL_OUT_BUFFER, UINT, out_struct(common.rusage, optional=True),
 )  # fmt: skip
+row("pidfd_open", pidfds.pidfd_open, PID, UINT)
+row("pidfd_send_signal", pidfds.pidfd_send_signal, FD, INT, IN_BUFFER, UINT)
+refuse("pidfd_getfd", EPERM, "it needs the rights of a debugger, which farcall does not offer")
 row("exit", threads.exit_, INT)
 row("exit_group", children.exit_group, INT)
 row("set_tid_address", threads.set_tid_address, ADDRESS)
@@ -300,6 +357,17 @@ row(
     "setitimer", clocks.setitimer,
     INT, in_struct(common.itimerval, optional=True), out_struct(common.itimerval, optional=True),
 )  # fmt: skip
+row(
+    "timer_create", created_timers.timer_create,
+    INT, in_struct(common.sigevent, optional=True), OUT_BUFFER,
+)  # fmt: skip
+row(
+    "timer_settime", created_timers.timer_settime,
+    INT, INT, in_struct(common.itimerspec, optional=True), out_struct(common.itimerspec, optional=True),
+)  # fmt: skip
+row("timer_gettime", created_timers.timer_gettime, INT, out_struct(common.itimerspec))
+row("timer_getoverrun", created_timers.timer_getoverrun, INT)
+row("timer_delete", created_timers.timer_delete, INT)
 row("getitimer", clocks.getitimer, INT, out_struct(common.itimerval))
 
 # Refused for good, each for a reason.

@@ -7,10 +7,10 @@ remapped meanwhile: views are taken anew after every yield. A signal with a hand
 
 import enum
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from client_vm.abi.common import EINTR
+from client_vm.abi.common import EAGAIN, EINTR
 from client_vm.errors import Errno
 
 if TYPE_CHECKING:
@@ -85,3 +85,25 @@ def until_possible(attempt: Callable[[], int], first: WouldBlock) -> Blocking:
             return attempt()
         except WouldBlock as again:
             blocked = again
+
+
+def bounded(call: Blocking, seconds: float, now: Callable[[], float]) -> Blocking:
+    """The call, with Errno(EAGAIN) thrown in when it has waited that long; a handler ends it for good (signal(7):
+    SO_RCVTIMEO). `now` is kernel.clock.monotonic_s."""
+    deadline = now() + seconds
+    try:
+        wait = next(call)
+        while True:
+            try:
+                until = deadline if wait.deadline is None else min(deadline, wait.deadline)
+                yield replace(wait, deadline=until, restart=Restart.NEVER)
+            except Errno as error:
+                wait = call.throw(error)
+                continue
+            wait = next(call)
+            if now() >= deadline:
+                wait = call.throw(Errno(EAGAIN))
+    except StopIteration as done:
+        return int(done.value)
+    finally:
+        call.close()

@@ -5,12 +5,14 @@ and stderr, and what it inherited. After start-up it opens nothing, connects now
 host; its guest's children are clones of it.
 """
 
+import fcntl
 import os
 import resource
 import signal
 import socket
 import time
 import traceback
+from functools import partial
 from typing import NoReturn
 
 import client_vm.table  # noqa: F401  # fills TABLE
@@ -19,7 +21,7 @@ from client_vm.abi import common
 from client_vm.arena import Arena
 from client_vm.control import SPARE_DESCRIPTORS_MAX, ControlSocket
 from client_vm.cpu import Cpu
-from client_vm.descriptors import OPEN_PATH, FdTable, OpenFile, RemoteFile
+from client_vm.descriptors import OPEN_PATH, FdTable, RemoteFile
 from client_vm.elf import BadElfError
 from client_vm.errors import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Errno, StartError
 from client_vm.file_server import FileServer, place
@@ -53,6 +55,8 @@ def main(control: socket.socket, doorbell: socket.socket, parent: int, *, offset
     except StartError as error:
         _complain(str(error))
         status = error.status
+    except EOFError:
+        status = EXIT_FAILURE  # the kernel process is gone: its end ends this process, too, and says why
     except BaseException:
         traceback.print_exc()
     finally:
@@ -76,7 +80,7 @@ def _run(control: socket.socket, doorbell: socket.socket, parent: int, offsets: 
     terminal = _open_terminal()
     hostname = socket.gethostname().encode()
     memory_total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    cpus = len(os.sched_getaffinity(0))
+    processors = sorted(os.sched_getaffinity(0))
     clock = HostClock()
     link = ControlSocket(control, descriptors_max=SPARE_DESCRIPTORS_MAX)
     rings = Rings(link, doorbell, clock, time.sleep)
@@ -88,29 +92,51 @@ def _run(control: socket.socket, doorbell: socket.socket, parent: int, offsets: 
         random=GuestRandom(start.random_key, start.pid),
         hostname=hostname,
         terminal=terminal,
+        named_terminal=_open_by_name(terminal) if terminal else None,
         memory_total_bytes=memory_total,
-        cpus=cpus,
+        cpus=len(processors),
+        run_on=lambda mask: os.sched_setaffinity(0, {each for n, each in enumerate(processors) if mask >> n & 1}),
         scheduler=scheduler,
         house=house,
         cpu_time_ns=time.process_time_ns,
+        usage=partial(resource.getrusage, resource.RUSAGE_SELF),
         resident_bytes=lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
     )
     process = _make_process(house, start)
     task = _load(kernel, process, start)
     house.settle(process)
+    process.link.describe(process)
     house.ticks.watch(task)
     host.name_process(READY_NAME)
     scheduler.add(task)
     scheduler.loaded = task
-    scheduler.run()
+    try:
+        scheduler.run()
+    except BaseException:
+        if house.forsaken():
+            os._exit(EXIT_FAILURE)  # without a word: nobody runs this guest any more
+        raise
 
 
-def _open_terminal() -> OpenFile | None:
+def _open_terminal() -> HostStream | None:
     """The controlling terminal for the guest's /dev/tty; a worker can open nothing later."""
     try:
         return HostStream(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:
         return None
+
+
+def _open_by_name(terminal: HostStream) -> HostStream | None:
+    """The controlling terminal as /dev/pts has it, if it is there: what ttyname(3) looks for."""
+    number = int.from_bytes(fcntl.ioctl(terminal.descriptor, common.TIOCGDEV, bytes(4)), "little")
+    try:
+        found = os.open(f"/dev/pts/{os.minor(number)}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if os.fstat(found).st_rdev == number:
+        return HostStream(found)
+    os.close(found)
+    return None
 
 
 def _make_process(house: House, start: StartGuest) -> Process:

@@ -1,5 +1,6 @@
 """The kernel process's side of one worker: its control socket, its doorbell, its sessions at the servers."""
 
+import os
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ class Link:
         self._sessions: dict[ServerKind, HelloResponse] = {}
         self._wanted: set[ServerKind] = set()
         """Servers whose rings are being opened again."""
+        self._asked: set[ServerKind] = set()
+        """Those that the worker waits for."""
         self._sending = trio.Lock()
         self._closed = False
         self._scope = trio.CancelScope()
@@ -124,29 +127,41 @@ class Link:
             kind = message.ring_wanted
             if kind not in self._sessions:
                 raise MalformedError(f"server kind {kind}, which it does not have")
-            if kind not in self._wanted:
-                self._wanted.add(kind)
-                tasks.start_soon(self._reopen, kind)
+            self._asked.add(kind)
+            tasks.start_soon(self.reopen, kind)
 
-    async def _reopen(self, kind: ServerKind) -> None:
-        """Gives the worker a ring to the session it has, once there is a server again; or says why not."""
+    async def reopen(self, kind: ServerKind) -> None:
+        """Gives the worker a ring to the session it has, once there is a server again. Says why not, if it asked:
+        it need not have noticed yet that the old one is gone."""
+        if self._closed or kind not in self._sessions or kind in self._wanted:
+            return
+        self._wanted.add(kind)
+        bell = os.dup(self.bell)  # while it waits for the server, the worker may end
+        try:
+            await self._reopen(kind, bell)
+        finally:
+            os.close(bell)
+            self._wanted.discard(kind)
+            self._asked.discard(kind)
+
+    async def _reopen(self, kind: ServerKind, bell: int) -> None:
         line, timeout_s, known = self._servers.lines[kind], self._servers.timeout_s, self._sessions[kind]
         request = self._hello(kind)
         request.resume_session, request.resume_secret = known.session, known.secret
         is_new = False
         try:
             try:
-                opened = await line.open(request, self.bell, timeout_s)
+                opened = await line.open(request, bell, timeout_s)
             except ConnectError as error:
                 if error.refusal != REFUSAL_STALE_SESSION or kind not in SURVIVES_ITS_SESSION:
                     raise
                 is_new = True
-                opened = await line.open(self._hello(kind), self.bell, timeout_s)
+                opened = await line.open(self._hello(kind), bell, timeout_s)
         except ConnectError as error:
-            await self.send(KernelMessage(ring=RingGrant(kind=kind, error=str(error))))
+            if kind in self._asked:
+                await self.send(KernelMessage(ring=RingGrant(kind=kind, error=str(error))))
         else:
             await self.send_ring(self._grant(kind, opened, is_new), opened)
-        self._wanted.discard(kind)
 
     def _hello(self, kind: ServerKind) -> HelloRequest:
         return HelloRequest(

@@ -17,8 +17,12 @@ from client_vm.errors import Errno
 from client_vm.launch import Child
 from client_vm.process_table import PID_MAX
 
+KILL_GRACE_S: Final = 3.0
+"""How long a worker may take to pass on the locks of its process once that is killed."""
 STRANGER_S: Final = 5.0
 """How long a child of ours may live without anybody having told of it, once a worker has died that might have."""
+LISTING_S: Final = 0.5
+"""Between two looks at all children of ours, however many workers end."""
 
 
 class Workers:
@@ -40,6 +44,7 @@ class Workers:
         self._children: dict[int, Child] = {}
         self._others = others
         self._others = others | self._strangers()
+        self._suspicion = trio.Event()
         self.forked = forked
 
     def adopt(self, pid: int, child: Child) -> None:
@@ -75,6 +80,18 @@ class Workers:
         """As the protocol."""
         self.send(pid, signal.SIGKILL)
 
+    def end_soon(self, pid: int) -> None:
+        """As the protocol."""
+        child = self._children.get(pid)
+        if child is not None:
+            self.interrupt(pid)
+            self._nursery.start_soon(self._kill_late, pid, child)
+
+    async def _kill_late(self, pid: int, child: Child) -> None:
+        await trio.sleep(KILL_GRACE_S)
+        if self._children.get(pid) is child:
+            child.send(signal.SIGKILL)
+
     def kill_all(self) -> None:
         """At once; they are reaped by `end`."""
         for pid in self._children:
@@ -90,12 +107,23 @@ class Workers:
         while strangers := self._strangers():
             self._end_strangers(strangers)
 
+    def suspect(self) -> None:
+        """A worker has died, which may have made processes and not told of them."""
+        self._suspicion.set()
+
     async def watch_strangers(self) -> None:
-        """After a worker's death: ends the processes that it may have made and not told of."""
-        suspects = self._strangers()
-        if suspects:
-            await trio.sleep(STRANGER_S)
-            self._end_strangers(suspects & self._strangers())
+        """Ends the processes that a dead worker has made and not told of, until cancelled."""
+        while True:
+            await self._suspicion.wait()
+            self._suspicion = trio.Event()
+            suspects = self._strangers()
+            if suspects:
+                self._nursery.start_soon(self._outlive, suspects)
+            await trio.sleep(LISTING_S)
+
+    async def _outlive(self, suspects: set[int]) -> None:
+        await trio.sleep(STRANGER_S)
+        self._end_strangers(suspects & self._strangers())
 
     async def _reap(self, pid: int, child: Child) -> None:
         await trio.lowlevel.wait_readable(child.pidfd)

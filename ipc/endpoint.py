@@ -6,7 +6,7 @@ A server gives its carriers an Endpoint. A client is given a Channel and makes i
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from farcall.v1.session_pb2 import HelloRequest, HelloResponse
 from ipc.message import Call, Reply
@@ -22,6 +22,10 @@ class Peer:
     principal: str
     carrier: str
     """"ring", "grpc" or "direct"."""
+
+
+UNIX_GRPC: Final = Peer("unix", "grpc")
+"""Whoever comes by gRPC over a unix socket, whose mode lets in our own uid and root only."""
 
 
 class Endpoint(Protocol):

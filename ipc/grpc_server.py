@@ -29,7 +29,7 @@ from farcall.v1.session_pb2 import (
 from ipc import batch
 from ipc.address import Address
 from ipc.batch import FrameWriter
-from ipc.endpoint import Endpoint, Peer
+from ipc.endpoint import UNIX_GRPC, Endpoint, Peer
 from ipc.limits import BATCH_CALLS_MAX, STREAM_DEFERRED_MAX, UNARY_DEFERRED_MAX
 from ipc.message import Call, MalformedError, Reply, abandonment, reply_to_unary, unary_to_call
 from ipc.operations import BY_NAME, OPERATIONS, Operation
@@ -98,7 +98,7 @@ class _Server:
     def __init__(self, address: Address, endpoint: Endpoint, side: SideLoop) -> None:
         self.address = address
         self.endpoint = endpoint
-        self.peer = Peer("unix" if address.is_unix else "insecure", "grpc")
+        self.peer = UNIX_GRPC if address.is_unix else Peer("insecure", "grpc")
         self.failed = trio.Event()
         self.failure: BaseException | None = None
         self.to_loop = side.crossing

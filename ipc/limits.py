@@ -5,6 +5,9 @@ from typing import Final
 PROTOCOL_MIN: Final = 1
 PROTOCOL_MAX: Final = 1
 
+MAPPED_SIZE_AT: Final = 1 << 60
+"""Where a mapped file's memfd (file.proto, FetchMapping) has the file's size, beyond every byte of the file."""
+
 DATA_BYTES_MAX: Final = 1 << 20
 """Of one call's or reply's data."""
 BODY_BYTES_MAX: Final = 64 << 10
@@ -28,6 +31,8 @@ RING_ARENA_BYTES: Final = 4 << 20
 """Bodies and data of the calls in flight on one ring."""
 RING_SPIN_WORKER_US: Final = 50
 RING_SPIN_SERVER_US: Final = 20
+IDLE_SPIN_US: Final = 40
+"""Of a worker that has nothing to do, before it sleeps."""
 
 HELLO_TIMEOUT_S: Final = 5.0
 """How long a client waits for a server to appear."""

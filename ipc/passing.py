@@ -1,4 +1,4 @@
-"""Datagrams with descriptors beside them (unix(7), SCM_RIGHTS).
+"""Datagrams with descriptors beside them (unix(7), SCM_RIGHTS), and who is at the other end.
 
 The standard library's send_fds and recv_fds ignore the flags they are given, so received descriptors would be
 inherited by whatever is started next.
@@ -6,8 +6,13 @@ inherited by whatever is started next.
 
 import os
 import socket
+import struct
 from array import array
 from collections.abc import Iterable, Sequence
+from typing import Final
+
+_UCRED: Final = struct.Struct("=iII")
+"""pid, uid, gid of SO_PEERCRED (unix(7))."""
 
 
 def send_descriptors(
@@ -35,3 +40,10 @@ def close_all(descriptors: Iterable[int]) -> None:
     """Closes descriptors that nobody wants."""
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+def peer_of(connection: socket.socket) -> tuple[int, int]:
+    """(pid, uid) of who connected, or listened, at the other end (unix(7), SO_PEERCRED). The pid of a process
+    that our namespace does not have is 0."""
+    pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return pid, uid

@@ -20,7 +20,7 @@ from ipc.endpoint import BrokenError, FullError
 from ipc.limits import BODY_BYTES_MAX, DATA_BYTES_MAX, HELLO_TIMEOUT_S, RING_ENTRIES, RING_SPIN_WORKER_US
 from ipc.message import Call, MalformedError, Reply
 from ipc.operations import OPERATIONS
-from ipc.passing import close_all, receive_descriptors, send_descriptors
+from ipc.passing import close_all, peer_of, receive_descriptors, send_descriptors
 from ipc.ring_layout import (
     ARENA_OFFSET,
     BODY_LENGTH,
@@ -50,6 +50,8 @@ from ipc.shared_memory import fence, map_sealed, order
 
 _LOOKS_PER_CLOCK: Final = 32
 """Looks at the completion tail between two readings of the clock: about a microsecond."""
+_LOOK_S: Final = 0.001
+"""How late `poll` may notice that the server is gone."""
 _HANDSHAKE_BYTES_MAX: Final = 64 << 10
 _WAKE: Final = b"\0"
 _DATAGRAMS_MAX: Final = 4 * RING_ENTRIES
@@ -72,6 +74,11 @@ class RingDescriptors:
     memfd: int
     """-1 if the server opened no session (`response` says why)."""
     control: socket.socket
+
+    @property
+    def server_pid(self) -> int:
+        """Of the process that serves the ring; 0: it is none of ours to see."""
+        return peer_of(self.control)[0]
 
     def close(self) -> None:
         """Closes both descriptors."""
@@ -177,6 +184,8 @@ class RingChannel:
         self._tries: dict[int, _Try] = {}
         self._replies: dict[int, Reply] = {}
         self._broken = ""
+        self._next_look_s = 0.0
+        """When `poll` asks again whether the server lives, which costs more than all the rest of it."""
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         self._poll.register(doorbell, select.POLLIN)
@@ -260,7 +269,9 @@ class RingChannel:
     def poll(self, tag: int) -> Reply | None:
         """As Channel. MalformedError if the server breaks the rules."""
         if tag not in self._replies and not self._broken:
-            self._watch()
+            self.collect()
+            if tag not in self._replies and self._clock.monotonic_s() >= self._next_look_s:
+                self._watch()
         reply = self._replies.get(tag)
         if reply is None and self._broken:
             raise BrokenError(self._broken)
@@ -379,6 +390,7 @@ class RingChannel:
 
     def _watch(self) -> None:
         """Takes what has come back; if the server is gone, the ring is broken from then on. MalformedError."""
+        self._next_look_s = self._clock.monotonic_s() + _LOOK_S
         self.collect()
         if self._hung_up():
             self.collect()  # what it published before it went

@@ -10,7 +10,6 @@ import os
 import select
 import socket
 import stat
-import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -22,7 +21,7 @@ from farcall.v1.session_pb2 import HelloRequest
 from ipc.endpoint import Endpoint, Peer
 from ipc.limits import HELLO_TIMEOUT_S, RING_ENTRIES, RING_SPIN_SERVER_US
 from ipc.message import MalformedError
-from ipc.passing import receive_descriptors, send_descriptors
+from ipc.passing import peer_of, receive_descriptors, send_descriptors
 from ipc.seams import Clock, HostClock
 from ipc.served_ring import ServedRing
 from ipc.shared_memory import fence
@@ -31,13 +30,13 @@ log = logging.getLogger(__name__)
 
 _TURN_S: Final = 0.001
 """How long the pump may keep trio's thread under load."""
+_LOOK_S: Final = 0.0001
+"""How long under load the client of a ring that sleeps may have to wait for being heard."""
 _HANDSHAKES_MAX: Final = 64
 """Connections that have not said Hello yet."""
 _BACKLOG: Final = 128
 _HANDSHAKE_BYTES_MAX: Final = 64 << 10
 _SHORTAGES: Final = (errno_codes.EMFILE, errno_codes.ENFILE, errno_codes.ENOBUFS, errno_codes.ENOMEM)
-_UCRED: Final = struct.Struct("=iII")
-"""pid, uid, gid of SO_PEERCRED (unix(7))."""
 _HOST_CLOCK: Final = HostClock()
 
 
@@ -53,6 +52,9 @@ class RingServer:
         self._epoll = select.epoll()
         self._by_control: dict[int, ServedRing] = {}
         self._rings: tuple[ServedRing, ...] = ()
+        self._awake: tuple[ServedRing, ...] = ()
+        """Those looked at again and again, for they had calls since the last sleep. The clients of the others
+        ring before they expect to be heard, so a crowd of sleeping processes costs nothing."""
 
     def adopt(self, control: socket.socket, doorbell: int, session: int, peer: Peer) -> int:
         """Makes a ring for a session that was opened already; its memfd, which the caller closes.
@@ -69,22 +71,24 @@ class RingServer:
         """Serves until cancelled. Never ends by a client's doing."""
         now = self._clock.monotonic_s
         turn_end = now() + _TURN_S
-        spin_end = 0.0
+        spin_end = look = 0.0
         while True:
             busy = False
-            for ring in self._rings:
+            for ring in self._awake:
                 try:
                     busy |= not ring.closed and ring.serve(self._clock, turn_end)
                 except MalformedError as error:
                     self._end(ring, f"malformed entry: {error}")
                     busy = True
             moment = now()
+            if moment >= look:
+                self._read_controls()
+                look = moment + _LOOK_S
             if busy:
                 spin_end = moment + self._spin_s
                 if moment < turn_end:
                     continue
                 await trio.lowlevel.checkpoint()
-                self._read_controls()
                 turn_end = now() + _TURN_S
             elif moment >= spin_end:
                 await self._sleep()
@@ -99,23 +103,27 @@ class RingServer:
 
     async def _sleep(self) -> None:
         """Until a client rings or goes away, or at once if one has published meanwhile."""
-        for ring in self._rings:
+        for ring in self._awake:
             ring.set_sleeping(1)
         fence()
-        if any(ring.pending() for ring in self._rings):
+        self._awake = tuple(ring for ring in self._awake if ring.pending())
+        for ring in self._awake:
+            ring.set_sleeping(0)
+        if self._awake:
             await trio.lowlevel.checkpoint()
         else:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-        for ring in self._rings:
-            ring.set_sleeping(0)
         self._read_controls()
 
     def _read_controls(self) -> None:
-        """Takes the wake-up bytes; ends the rings whose client is gone."""
+        """Takes the wake-up bytes of clients, who are served from now on; ends the rings whose client is gone."""
         for descriptor, _ in self._epoll.poll(0):
             ring = self._by_control.get(descriptor)
             if ring is None:
                 continue  # ended with one before it
+            if ring not in self._awake:
+                ring.set_sleeping(0)
+                self._awake = (*self._awake, ring)
             try:
                 for _ in range(RING_ENTRIES):  # bounded: a client that floods its socket waits its turn
                     if not ring.control.recv(16, socket.MSG_DONTWAIT):
@@ -146,6 +154,7 @@ class RingServer:
         self._epoll.unregister(ring.control)
         del self._by_control[ring.control.fileno()]
         self._rings = tuple(other for other in self._rings if other is not ring)
+        self._awake = tuple(other for other in self._awake if other is not ring)
         ring.close()
 
     def _end(self, ring: ServedRing, why: str) -> None:
@@ -154,7 +163,8 @@ class RingServer:
         self._endpoint.closed(ring.session, ring.peer)
 
     async def greet(self, connection: socket.socket) -> None:
-        """One handshake: takes Hello from a new connection and answers it, with a ring if there is a session.
+        """One handshake: takes Hello from a new connection and answers it, with a ring if there is a session; or
+        answers a single call (beside_grpc).
 
         Takes over the connection.
         """
@@ -170,14 +180,19 @@ class RingServer:
                 connection.close()
 
     def _hello(self, connection: socket.socket) -> bool:
-        """True if the connection became the control socket of a ring. MalformedError; OSError."""
+        """True if the connection is a ring's control socket now, or a single call's. MalformedError; OSError."""
         peer = _peer(connection)
         message, descriptors, flags = receive_descriptors(
             connection, _HANDSHAKE_BYTES_MAX, 1, socket.MSG_DONTWAIT
         )
         try:
-            if not descriptors or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-                raise MalformedError("no HelloRequest with one doorbell beside it")
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise MalformedError("too long, or with more than a doorbell beside it")
+            if not descriptors:
+                from ipc import beside_grpc  # imports asyncio: 60 ms that no server of rings alone needs
+
+                beside_grpc.answer(connection, self._endpoint, message)
+                return True
             request = HelloRequest()
             try:
                 request.ParseFromString(message)
@@ -219,8 +234,7 @@ def _doorbell(descriptor: int) -> socket.socket:
 
 def _peer(connection: socket.socket) -> Peer:
     """Who connected, by SO_PEERCRED. MalformedError unless it is our own uid or root."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    _, uid, _ = _UCRED.unpack(credentials)
+    _, uid = peer_of(connection)
     if uid not in (0, os.geteuid()):
         raise MalformedError(f"uid {uid} may not use this server")
     return Peer(f"uid:{uid}", "ring")

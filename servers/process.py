@@ -165,17 +165,12 @@ def _join_run(process: Process, private: Path) -> Process:
 
 
 def _remove_private(process: Process, private: Path) -> None:
-    """Removes the run's directory; while the run's other servers still live, only what is ours of it."""
+    """Removes the run's directory; while the run's process still lives, which does so itself, our state."""
+    state = process.options.state
     if os.getppid() != process.parent:
         shutil.rmtree(private, ignore_errors=True)
-        return
-    state = process.options.state
-    if state is not None and state.absolute().is_relative_to(private):
+    elif state is not None and state.absolute().is_relative_to(private):
         shutil.rmtree(state, ignore_errors=True)
-    try:
-        private.rmdir()
-    except OSError:
-        return  # not empty: the last one removes it
 
 
 def _raise_file_limit() -> None:

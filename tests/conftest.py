@@ -1,7 +1,8 @@
 """What every test run does: counts tests per architecture and deployment, and is strict where CI=true.
 
 A test belongs to a cell by its parameters `arch` and `deployment`, or by `@pytest.mark.cell(arch=...,
-deployment=...)`; either may be left out.
+deployment=...)`; either may be left out. Where tests run in several processes (pytest-xdist), those of one file
+and cell stay together: they share servers and roots.
 """
 
 import os
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ARCHS = ("x86_64", "arm64")
 DEPLOYMENTS = ("ring", "grpc-unix", "grpc-tcp", "inproc")
@@ -40,29 +42,47 @@ def cell_of(item: pytest.Item) -> Cell:
     return named("arch", ARCHS), named("deployment", DEPLOYMENTS)
 
 
+class ByFileAndCell(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Who runs a test: what one file parametrizes alike goes to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, _, name = nodeid.partition("::")
+        parameters = name.partition("[")[2]
+        return " ".join([path, *(word for word in (*ARCHS, *DEPLOYMENTS) if word in parameters)])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    return ByFileAndCell(config, log)
+
+
 class CellTable:
-    """Collects outcomes, prints the table, and fails a strict run in which something required did not run."""
+    """Counts outcomes, prints the table, and fails a strict run in which something required did not run.
+
+    It counts what is reported, so that it may be in another process than the tests.
+    """
 
     def __init__(self, strict: bool) -> None:
         self._strict = strict
         self._counts: dict[Cell, Counter[str]] = {}
         self._skipped: list[str] = []
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        for item in session.items:
-            cell = cell_of(item)
-            self._counts.setdefault(cell, Counter())["collected"] += 1
-            item.user_properties.append((CELL, cell))
-            item.user_properties.append((OPTIONAL, item.get_closest_marker("optional") is not None))
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        cell = cell_of(item)
+        item.user_properties.append((CELL, "/".join(cell)))
+        item.user_properties.append((OPTIONAL, item.get_closest_marker("optional") is not None))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         properties = dict(report.user_properties)
         cell = properties.get(CELL)
-        if not isinstance(cell, tuple):
+        if not isinstance(cell, str):
             return
+        arch, _, deployment = cell.partition("/")
+        counts = self._counts.setdefault((arch, deployment), Counter())
+        if report.when == "setup":
+            counts["collected"] += 1
         if report.outcome == "passed" and report.when != "call":
             return
-        self._counts[cell][report.outcome] += 1
+        counts[report.outcome] += 1
         if report.skipped and not properties.get(OPTIONAL):
             self._skipped.append(report.nodeid)
 

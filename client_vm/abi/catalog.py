@@ -86,9 +86,9 @@ FAMILIES: Final = (
         r"SA_\w+|SIG_(BLOCK|UNBLOCK|SETMASK|DFL|IGN)|SS_\w+",
     ),
     Family(
-        "siginfo codes (sigaction(2))",
+        "siginfo codes (sigaction(2)), sigevent(3type)",
         ("linux/types.h", "asm/siginfo.h"),
-        r"(SI|ILL|FPE|SEGV|BUS|TRAP|CLD|POLL)_[A-Z]\w+",
+        r"(SI|ILL|FPE|SEGV|BUS|TRAP|CLD|POLL|SIGEV)_[A-Z]\w+",
         "d",
     ),
     Family("arch_prctl(2)", ("asm/prctl.h",), r"ARCH_\w+", only="x86_64"),
@@ -223,6 +223,21 @@ LAYOUTS: Final = (
     Layout("timezone", "struct timezone", ("linux/time.h",), "tz_minuteswest tz_dsttime"),
     Layout("utimbuf", "struct utimbuf", ("linux/utime.h",), "actime modtime"),
     Layout("iovec", "struct iovec", ("linux/uio.h",), "iov_base* iov_len"),
+    Layout(
+        "msghdr",
+        "struct user_msghdr",
+        ("linux/uio.h",),
+        "msg_name* msg_namelen msg_iov* msg_iovlen msg_control* msg_controllen msg_flags",
+        code="struct user_msghdr { void *msg_name; int msg_namelen; struct iovec *msg_iov;"
+        " unsigned long msg_iovlen; void *msg_control; unsigned long msg_controllen; unsigned msg_flags; };",
+    ),
+    Layout(
+        "cmsghdr",
+        "struct cmsghdr",
+        ("linux/types.h",),
+        "cmsg_len cmsg_level cmsg_type",
+        code="struct cmsghdr { unsigned long cmsg_len; int cmsg_level, cmsg_type; };",
+    ),
     Layout("rlimit", "struct rlimit64", ("linux/resource.h",), "rlim_cur rlim_max"),
     Layout(
         "rusage",
@@ -292,6 +307,12 @@ LAYOUTS: Final = (
         _SIGINFO_HEADERS,
         f"{_SIGINFO} timerid=_sifields._timer._tid overrun=_sifields._timer._overrun"
         " value=_sifields._timer._sigval.sival_ptr*",
+    ),
+    Layout(
+        "sigevent",
+        "sigevent_t",
+        _SIGINFO_HEADERS,
+        "sigev_value=sigev_value.sival_ptr* sigev_signo sigev_notify tid=_sigev_un._tid",
     ),
     Layout(
         "siginfo_queue",

@@ -842,7 +842,7 @@ SA_RESETHAND: Final = 0x80000000
 SS_AUTODISARM: Final = 0x80000000
 SS_FLAG_BITS: Final = 0x80000000
 
-# siginfo codes (sigaction(2))
+# siginfo codes (sigaction(2)), sigevent(3type)
 SI_ASYNCNL: Final = -60
 SI_DETHREAD: Final = -7
 SI_TKILL: Final = -6
@@ -851,6 +851,7 @@ SI_ASYNCIO: Final = -4
 SI_MESGQ: Final = -3
 SI_TIMER: Final = -2
 SI_QUEUE: Final = -1
+SIGEV_SIGNAL: Final = 0
 SI_USER: Final = 0
 BUS_ADRALN: Final = 1
 CLD_EXITED: Final = 1
@@ -858,6 +859,7 @@ FPE_INTDIV: Final = 1
 ILL_ILLOPC: Final = 1
 POLL_IN: Final = 1
 SEGV_MAPERR: Final = 1
+SIGEV_NONE: Final = 1
 TRAP_BRKPT: Final = 1
 TRAP_PERF_FLAG_ASYNC: Final = 1
 BUS_ADRERR: Final = 2
@@ -866,6 +868,7 @@ FPE_INTOVF: Final = 2
 ILL_ILLOPN: Final = 2
 POLL_OUT: Final = 2
 SEGV_ACCERR: Final = 2
+SIGEV_THREAD: Final = 2
 TRAP_TRACE: Final = 2
 BUS_OBJERR: Final = 3
 CLD_DUMPED: Final = 3
@@ -880,6 +883,7 @@ FPE_FLTOVF: Final = 4
 ILL_ILLTRP: Final = 4
 POLL_ERR: Final = 4
 SEGV_PKUERR: Final = 4
+SIGEV_THREAD_ID: Final = 4
 TRAP_HWBKPT: Final = 4
 BUS_MCEERR_AO: Final = 5
 CLD_STOPPED: Final = 5
@@ -903,8 +907,10 @@ SEGV_MTEAERR: Final = 8
 ILL_BADIADDR: Final = 9
 SEGV_MTESERR: Final = 9
 SEGV_CPERR: Final = 10
+SIGEV_PAD_SIZE: Final = 12
 FPE_FLTUNK: Final = 14
 FPE_CONDTRAP: Final = 15
+SIGEV_MAX_SIZE: Final = 64
 SI_KERNEL: Final = 128
 SI_MAX_SIZE: Final = 128
 
@@ -2147,6 +2153,28 @@ iovec: Final = Struct(
         ("iov_len", 8, 8, "u"),
     ),
 )
+msghdr: Final = Struct(
+    "msghdr",
+    56,
+    (
+        ("msg_name", 0, 8, "u"),
+        ("msg_namelen", 8, 4, "s"),
+        ("msg_iov", 16, 8, "u"),
+        ("msg_iovlen", 24, 8, "u"),
+        ("msg_control", 32, 8, "u"),
+        ("msg_controllen", 40, 8, "u"),
+        ("msg_flags", 48, 4, "u"),
+    ),
+)
+cmsghdr: Final = Struct(
+    "cmsghdr",
+    16,
+    (
+        ("cmsg_len", 0, 8, "u"),
+        ("cmsg_level", 8, 4, "s"),
+        ("cmsg_type", 12, 4, "s"),
+    ),
+)
 rlimit: Final = Struct(
     "rlimit",
     16,
@@ -2311,6 +2339,16 @@ siginfo_timer: Final = Struct(
         ("timerid", 16, 4, "s"),
         ("overrun", 20, 4, "s"),
         ("value", 24, 8, "u"),
+    ),
+)
+sigevent: Final = Struct(
+    "sigevent",
+    64,
+    (
+        ("sigev_value", 0, 8, "u"),
+        ("sigev_signo", 8, 4, "s"),
+        ("sigev_notify", 12, 4, "s"),
+        ("tid", 16, 4, "s"),
     ),
 )
 siginfo_queue: Final = Struct(

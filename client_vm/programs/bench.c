@@ -3,6 +3,9 @@
      bench null N             N getppid calls
      bench pread N PATH       N preads of 4096 bytes from the start of PATH
      bench compute N          SHA-256 over N times 16 KiB
+     bench fork N             N children, one after the other, that end at once; forked and waited for
+     bench spawn N PROG ARG...  N children that execute PROG; forked and waited for
+     bench pipe N             N bytes to a child and back, by two pipes, on two processors if there are two
      bench exit               nothing
 
    Prints the nanoseconds of the whole loop, in decimal; of CPU time for compute. */
@@ -10,7 +13,9 @@
 typedef unsigned long u64;
 
 #if defined(__x86_64__)
-enum { SYS_PREAD = 17, SYS_WRITE = 1, SYS_OPENAT = 257, SYS_GETPPID = 110, SYS_CLOCK_GETTIME = 228, SYS_EXIT_GROUP = 231 };
+enum { SYS_PREAD = 17, SYS_WRITE = 1, SYS_OPENAT = 257, SYS_GETPPID = 110, SYS_CLOCK_GETTIME = 228, SYS_EXIT_GROUP = 231,
+       SYS_READ = 0, SYS_PIPE2 = 293, SYS_CLONE = 56, SYS_WAIT4 = 61, SYS_EXECVE = 59,
+       SYS_SCHED_SETAFFINITY = 203, SYS_SCHED_GETAFFINITY = 204 };
 __asm__(".globl _start\n_start: xor %ebp, %ebp\n mov %rsp, %rdi\n and $-16, %rsp\n call start\n");
 
 static inline long call(long number, u64 a, u64 b, u64 c, u64 d) {
@@ -20,7 +25,9 @@ static inline long call(long number, u64 a, u64 b, u64 c, u64 d) {
     return result;
 }
 #elif defined(__aarch64__)
-enum { SYS_PREAD = 67, SYS_WRITE = 64, SYS_OPENAT = 56, SYS_GETPPID = 173, SYS_CLOCK_GETTIME = 113, SYS_EXIT_GROUP = 94 };
+enum { SYS_PREAD = 67, SYS_WRITE = 64, SYS_OPENAT = 56, SYS_GETPPID = 173, SYS_CLOCK_GETTIME = 113, SYS_EXIT_GROUP = 94,
+       SYS_READ = 63, SYS_PIPE2 = 59, SYS_CLONE = 220, SYS_WAIT4 = 260, SYS_EXECVE = 221,
+       SYS_SCHED_SETAFFINITY = 122, SYS_SCHED_GETAFFINITY = 123 };
 __asm__(".globl _start\n_start: mov x29, #0\n mov x30, #0\n mov x0, sp\n bl start\n");
 
 static inline long call(long number, u64 a, u64 b, u64 c, u64 d) {
@@ -34,7 +41,8 @@ static inline long call(long number, u64 a, u64 b, u64 c, u64 d) {
 }
 #endif
 
-enum { AT_FDCWD = -100, CLOCK_MONOTONIC = 1, CLOCK_PROCESS_CPUTIME_ID = 2, BLOCK_BYTES = 4096, WORDS = 2048 };
+enum { AT_FDCWD = -100, CLOCK_MONOTONIC = 1, CLOCK_PROCESS_CPUTIME_ID = 2, BLOCK_BYTES = 4096, WORDS = 2048, SIGCHLD = 17,
+       NOT_EXECUTED = 127 };
 
 static char block[BLOCK_BYTES];
 static u64 words[WORDS];
@@ -105,29 +113,115 @@ static int compute(u64 rounds) {
     return state[0] == 0;
 }
 
-/* stack: argc, then argv. */
+__attribute__((noreturn)) static void leave(int status) {
+    for (;;)
+        call(SYS_EXIT_GROUP, (u64)status, 0, 0, 0);
+}
+
+static long fork(void) {
+    return call(SYS_CLONE, SIGCHLD, 0, 0, 0);
+}
+
+/* Whether the child ends otherwise than with status 0. */
+static int failed_child(long child) {
+    int status = -1;
+    return child < 0 || call(SYS_WAIT4, (u64)child, (u64)&status, 0, 0) != child || status;
+}
+
+/* A child after the other; they end at once if arguments[0] is null, else execute it. */
+static int spawn(u64 rounds, char **arguments, char **environment) {
+    while (rounds--) {
+        long child = fork();
+        if (!child) {
+            if (!arguments[0])
+                leave(0);
+            call(SYS_EXECVE, (u64)arguments[0], (u64)arguments, (u64)environment, 0);
+            leave(NOT_EXECUTED);
+        }
+        if (failed_child(child))
+            return 1;
+    }
+    return 0;
+}
+
+/* A byte to and fro. */
+static int pass(u64 rounds, int in, int out, int first) {
+    char byte = 0;
+    while (rounds--) {
+        if (first && call(SYS_WRITE, (u64)out, (u64)&byte, 1, 0) != 1)
+            return 1;
+        if (call(SYS_READ, (u64)in, (u64)&byte, 1, 0) != 1)
+            return 1;
+        if (!first && call(SYS_WRITE, (u64)out, (u64)&byte, 1, 0) != 1)
+            return 1;
+    }
+    return 0;
+}
+
+/* On one processor alone, of those that it may run on: the lowest, or the highest. 0, or -errno. A scheduler puts the
+   ends of a pipe on one processor or on two as it likes, which makes a round trip dear or cheap by a factor of ten. */
+static long stay(int highest) {
+    u64 mask[16] = {0};
+    if (call(SYS_SCHED_GETAFFINITY, 0, sizeof mask, (u64)mask, 0) < 0)
+        return 1;
+    int found = -1;
+    for (int i = 0; i < 64 * 16; i++)
+        if (mask[i / 64] >> i % 64 & 1 && (highest || found < 0))
+            found = i;
+    for (int i = 0; i < 16; i++)
+        mask[i] = i == found / 64 ? 1UL << found % 64 : 0;
+    return call(SYS_SCHED_SETAFFINITY, 0, sizeof mask, (u64)mask, 0);
+}
+
+/* Nanoseconds of the round trips; 0: failed. The child's birth and end are not measured. */
+static u64 ping_pong(u64 rounds) {
+    int there[2], back[2];
+    if (call(SYS_PIPE2, (u64)there, 0, 0, 0) || call(SYS_PIPE2, (u64)back, 0, 0, 0))
+        return 0;
+    long child = fork();
+    if (!child)
+        leave(stay(1) || pass(rounds + 1, there[0], back[1], 0));
+    if (stay(0) || pass(1, back[0], there[1], 1))
+        return 0;
+    u64 begin = now(CLOCK_MONOTONIC);
+    int failed = pass(rounds, back[0], there[1], 1);
+    u64 end = now(CLOCK_MONOTONIC);
+    return failed | failed_child(child) ? 0 : end - begin;
+}
+
+static int is(const char *mode, const char *name) {
+    while (*mode && *mode == *name)
+        mode++, name++;
+    return *mode == *name;
+}
+
+/* stack: argc, argv, a null, the environment. */
 __attribute__((noreturn, used)) void start(u64 *stack) {
-    int clock = CLOCK_MONOTONIC;
-    const char *mode = stack[0] > 1 ? (const char *)stack[2] : "exit";
-    u64 count = stack[0] > 2 ? number((const char *)stack[3]) : 0, begin;
+    u64 words_given = stack[0];
+    char **arguments = (char **)(stack + 1), **environment = arguments + words_given + 1;
+    const char *mode = words_given > 1 ? arguments[1] : "exit";
+    u64 count = words_given > 2 ? number(arguments[2]) : 0, begin = now(CLOCK_MONOTONIC), spent = 0;
     int failed = 0;
-    if (mode[0] == 'e')
-        call(SYS_EXIT_GROUP, 0, 0, 0, 0);
-    if (mode[0] == 'p') {
-        long fd = stack[0] > 3 ? call(SYS_OPENAT, (u64)AT_FDCWD, stack[4], 0, 0) : -1;
-        begin = now(clock);
+    if (is(mode, "pread")) {
+        long fd = words_given > 3 ? call(SYS_OPENAT, (u64)AT_FDCWD, (u64)arguments[3], 0, 0) : -1;
+        begin = now(CLOCK_MONOTONIC);
         for (u64 i = 0; i < count && !failed; i++)
             failed = call(SYS_PREAD, (u64)fd, (u64)block, BLOCK_BYTES, 0) != BLOCK_BYTES;
-    } else if (mode[0] == 'n') {
-        begin = now(clock);
+    } else if (is(mode, "null")) {
         for (u64 i = 0; i < count; i++)
             call(SYS_GETPPID, 0, 0, 0, 0);
-    } else {
-        clock = CLOCK_PROCESS_CPUTIME_ID;
-        begin = now(clock);
+    } else if (is(mode, "fork") || (is(mode, "spawn") && words_given > 3)) {
+        failed = spawn(count, arguments + (words_given > 3 ? 3 : words_given), environment);
+    } else if (is(mode, "pipe")) {
+        spent = ping_pong(count);
+        failed = !spent;
+    } else if (is(mode, "compute")) {
+        begin = now(CLOCK_PROCESS_CPUTIME_ID);
         failed = compute(count);
+        spent = now(CLOCK_PROCESS_CPUTIME_ID) - begin;
+    } else {
+        leave(!is(mode, "exit"));
     }
-    print(now(clock) - begin);
-    call(SYS_EXIT_GROUP, (u64)failed, 0, 0, 0);
-    __builtin_unreachable();
+    print(spent ? spent : now(CLOCK_MONOTONIC) - begin);
+    leave(failed);
 }

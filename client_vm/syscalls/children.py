@@ -1,5 +1,6 @@
 """Processes and threads: made, waited for, ended; groups and sessions (man 2 of each)."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from client_vm import lives
@@ -8,6 +9,7 @@ from client_vm.abi.common import EINVAL
 from client_vm.arguments import InBuffer, OutBuffer, OutPointer
 from client_vm.errors import Errno, GuestExit
 from client_vm.process import Task
+from client_vm.syscalls import pidfds
 from client_vm.waiting import Blocking, Wait
 
 _THREAD_FLAGS: Final = common.CLONE_VM | common.CLONE_FS | common.CLONE_FILES | common.CLONE_SIGHAND
@@ -39,7 +41,15 @@ def clone(task: Task, flags: int, stack: int, parent_tid: int, fourth: int, fift
     flags &= 0xFFFFFFFF
     return _clone(
         task,
-        lives.CloneRequest(flags & ~_CSIGNAL, flags & _CSIGNAL, stack, parent_tid, child_tid, tls),
+        lives.CloneRequest(
+            flags & ~_CSIGNAL,
+            flags & _CSIGNAL,
+            stack,
+            parent_tid,
+            child_tid,
+            tls,
+            parent_tid if flags & common.CLONE_PIDFD else 0,
+        ),
     )
 
 
@@ -75,8 +85,10 @@ def _clone(task: Task, request: "lives.CloneRequest") -> int | Blocking:
         raise Errno(EINVAL)
     if flags & common.CLONE_THREAD and not flags & common.CLONE_SIGHAND:
         raise Errno(EINVAL)
-    if flags & (common.CLONE_PIDFD | common.CLONE_PTRACE | common.CLONE_PARENT | common.CLONE_IO):
+    if flags & (common.CLONE_PTRACE | common.CLONE_PARENT | common.CLONE_IO):
         raise Errno(EINVAL)
+    if flags & common.CLONE_PIDFD:
+        return _clone_watched(task, request)
     if flags & common.CLONE_PARENT_SETTID:
         OutBuffer(task.memory, request.parent_tid).check(4)
     if flags & common.CLONE_THREAD:
@@ -88,6 +100,29 @@ def _clone(task: Task, request: "lives.CloneRequest") -> int | Blocking:
             raise Errno(EINVAL)  # processes that share memory for good
         return lives.vfork(task, request)
     return lives.fork(task, request)
+
+
+def _clone_watched(task: Task, request: "lives.CloneRequest") -> int | Blocking:
+    """CLONE_PIDFD: the caller gets a pidfd of the child, which has none itself."""
+    shared = request.flags & (common.CLONE_THREAD | common.CLONE_FILES)
+    twice = request.flags & common.CLONE_PARENT_SETTID and request.pidfd == request.parent_tid
+    if shared or twice:
+        raise Errno(EINVAL)
+    OutBuffer(task.memory, request.pidfd).check(4)
+    fd = task.process.fds.lowest_free()
+    answer = _clone(task, replace(request, flags=request.flags & ~common.CLONE_PIDFD))
+    if not isinstance(answer, int):
+        return _watch_released(task, answer, request.pidfd, fd)
+    if answer:
+        pidfds.give(task, request.pidfd, fd, answer)
+    return answer
+
+
+def _watch_released(task: Task, call: Blocking, address: int, fd: int) -> Blocking:
+    """A vfork child is watched once it has let go of the caller's memory."""
+    pid = yield from call
+    pidfds.give(task, address, task.process.fds.lowest_free(fd), pid)
+    return pid
 
 
 def exit_group(_task: Task, status: int) -> int:
@@ -134,11 +169,20 @@ def wait4(
 def waitid(
     task: Task, kind: int, number: int, info: OutBuffer | None, options: int, usage: OutPointer | None
 ) -> int | Blocking:
-    """As wait4, for a siginfo. P_PIDFD is EINVAL."""
+    """As wait4, for a siginfo."""
     states = common.WEXITED | common.WSTOPPED | common.WCONTINUED
     extra = _WAIT4_OPTIONS & ~(common.WUNTRACED | common.WCONTINUED)
     if options & ~(states | common.WNOHANG | common.WNOWAIT | extra) or not options & states:
         raise Errno(EINVAL)
+    news: lives.Ended | None = None
+    never_waits = False
+    if kind == common.P_PIDFD:
+        if number < 0:
+            raise Errno(EINVAL)
+        watched = pidfds.process_of(task, number)
+        kind, number = common.P_PID, watched.pid
+        if watched.flags & common.O_NONBLOCK and not options & common.WNOHANG:
+            options, never_waits = options | common.WNOHANG, True
     if kind not in (common.P_ALL, common.P_PID, common.P_PGID) or (kind == common.P_PID and number <= 0):
         raise Errno(EINVAL)
     if kind == common.P_PGID:
@@ -147,6 +191,8 @@ def waitid(
         number = number or task.process.group
 
     def tell(child: lives.Ended | None) -> int:
+        nonlocal news
+        news = child
         if child is not None and not options & common.WNOWAIT:
             _count(task, child)
         if info is not None:
@@ -157,10 +203,13 @@ def waitid(
         return 0
 
     try:
-        return _wait(task, kind, number, options & ~common.WNOHANG, bool(options & common.WNOHANG), tell)
+        answer = _wait(task, kind, number, options & ~common.WNOHANG, bool(options & common.WNOHANG), tell)
     except Errno:
         tell(None)  # the kernel clears the siginfo even then (kernel/exit.c: waitid)
         raise
+    if never_waits and news is None:
+        raise Errno(common.EAGAIN)
+    return answer
 
 
 def _count(task: Task, child: lives.Ended) -> None:
@@ -171,30 +220,31 @@ def _count(task: Task, child: lives.Ended) -> None:
 
 def _wait(task: Task, kind: int, number: int, options: int, at_once: bool, tell: Any) -> int | Blocking:
     """Takes a child's news if there are some; waits for them otherwise. ECHILD."""
+    seen = task.process.link.children_news
     found = task.process.link.wait(kind, number, options)
     if found is not None or at_once:
         return int(tell(found))
-    return _await_child(task, kind, number, options, tell)
+    return _await_child(task, kind, number, options, tell, seen)
 
 
-def _await_child(task: Task, kind: int, number: int, options: int, tell: Any) -> Blocking:
-    process = task.process
-    wait = Wait(events=(process.children_changed,))
+def _await_child(task: Task, kind: int, number: int, options: int, tell: Any, seen: int) -> Blocking:
+    """Goes on when there may be news of children that came after `seen`, their count at the last look."""
+    link = task.process.link
+    wait = Wait(events=(task.process.children_changed,))
     while True:
-        # News that came since the last look are counted: none is slept through.
-        seen = process.link.children_news
-        found = process.link.wait(kind, number, options)
+        if link.children_news == seen:
+            yield wait
+        seen = link.children_news
+        found = link.wait(kind, number, options)
         if found is not None:
             return int(tell(found))
-        if process.link.children_news == seen:
-            yield wait
 
 
 # -- families ----------------------------------------------------------------------------------------
 
 
 def getppid(task: Task) -> int:
-    return task.process.link.ids(0).parent
+    return task.process.parent_pid  # the kernel process tells when it changes
 
 
 def getpgrp(task: Task) -> int:

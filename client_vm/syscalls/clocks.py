@@ -17,17 +17,17 @@ _MONOTONIC: Final = frozenset(
     )
 )  # fmt: skip
 _REALTIME: Final = frozenset((common.CLOCK_REALTIME, common.CLOCK_REALTIME_COARSE, common.CLOCK_TAI))
-_CPU: Final = frozenset((common.CLOCK_PROCESS_CPUTIME_ID, common.CLOCK_THREAD_CPUTIME_ID))
+CPU: Final = frozenset((common.CLOCK_PROCESS_CPUTIME_ID, common.CLOCK_THREAD_CPUTIME_ID))
 
 
-def _read(task: Task, clock: int) -> int:
+def read(task: Task, clock: int) -> int:
     """A clock's nanoseconds. EINVAL: no such clock."""
     source = task.kernel.clock
     if clock in _REALTIME:
         return source.realtime_ns()
     if clock in _MONOTONIC:
         return int(source.monotonic_s() * _NS)
-    if clock in _CPU:
+    if clock in CPU:
         return task.kernel.cpu_time_ns()
     raise Errno(EINVAL)
 
@@ -37,12 +37,12 @@ def _pack_timespec(ns: int) -> dict[str, int | bytes]:
 
 
 def clock_gettime(task: Task, clock: int, pointer: OutPointer) -> int:
-    pointer.pack(**_pack_timespec(_read(task, clock)))
+    pointer.pack(**_pack_timespec(read(task, clock)))
     return 0
 
 
 def clock_getres(task: Task, clock: int, pointer: OutPointer | None) -> int:
-    _read(task, clock)
+    read(task, clock)
     coarse = clock in (common.CLOCK_REALTIME_COARSE, common.CLOCK_MONOTONIC_COARSE)
     if pointer is not None:
         pointer.pack(tv_sec=0, tv_nsec=4_000_000 if coarse else 1)
@@ -67,7 +67,7 @@ def time(task: Task, pointer: OutPointer | None) -> int:
     return now
 
 
-def _duration(spec: dict[str, Any]) -> int:
+def duration(spec: dict[str, Any]) -> int:
     """Nanoseconds of a timespec. EINVAL if it is not one."""
     if spec["tv_sec"] < 0 or not 0 <= spec["tv_nsec"] < _NS:
         raise Errno(EINVAL)
@@ -75,7 +75,7 @@ def _duration(spec: dict[str, Any]) -> int:
 
 
 def nanosleep(task: Task, spec: dict[str, Any], remaining: OutPointer | None) -> int | Blocking:
-    deadline = task.kernel.clock.monotonic_s() + _duration(spec) / _NS
+    deadline = task.kernel.clock.monotonic_s() + duration(spec) / _NS
     return _sleep(task, deadline, remaining)
 
 
@@ -96,14 +96,14 @@ def _sleep(task: Task, deadline: float, remaining: OutPointer | None) -> Blockin
 def clock_nanosleep(
     task: Task, clock: int, flags: int, spec: dict[str, Any], remaining: OutPointer | None
 ) -> int | Blocking:
-    if clock == common.CLOCK_THREAD_CPUTIME_ID or clock not in _REALTIME | _MONOTONIC | _CPU:
+    if clock == common.CLOCK_THREAD_CPUTIME_ID or clock not in _REALTIME | _MONOTONIC | CPU:
         raise Errno(EINVAL)
-    if clock in _CPU or clock in (common.CLOCK_REALTIME_COARSE, common.CLOCK_MONOTONIC_COARSE):
+    if clock in CPU or clock in (common.CLOCK_REALTIME_COARSE, common.CLOCK_MONOTONIC_COARSE):
         raise Errno(EOPNOTSUPP)
-    wanted = _duration(spec)
+    wanted = duration(spec)
     absolute = bool(flags & common.TIMER_ABSTIME)
     if absolute:
-        wanted -= _read(task, clock)
+        wanted -= read(task, clock)
     if wanted <= 0:
         return 0
     deadline = task.kernel.clock.monotonic_s() + wanted / _NS

@@ -7,9 +7,10 @@ from client_vm.abi.common import EBADF, EINVAL, ENOTTY
 from client_vm.arguments import OutBuffer
 from client_vm.descriptors import OpenFile, RemoteFile
 from client_vm.errors import Errno
-from client_vm.host_files import HostBacked, is_terminal
+from client_vm.host_files import HostBacked
 from client_vm.memory_files import MemoryFile
 from client_vm.process import Task
+from client_vm.pty_files import PtyMaster, open_slave, take_over, terminal_of
 from client_vm.syscalls.locks import LOCK_COMMANDS, lock_command
 from client_vm.waiting import Blocking
 
@@ -132,6 +133,18 @@ _HOST_REQUESTS: Final = {
     common.TIOCGWINSZ: (common.winsize, "out"),
     common.TIOCSWINSZ: (common.winsize, "in"),
 }
+_HOST_WORDS: Final = {
+    common.TIOCGPTN: "out",
+    common.TIOCSPTLCK: "in",
+    common.TIOCGPTLCK: "out",
+    common.TIOCPKT: "in",
+    common.TIOCGPKT: "out",
+    common.FIONREAD: "out",
+    common.TIOCOUTQ: "out",
+}
+"""Requests about an int."""
+_HOST_ACTS: Final = (common.TCSBRK, common.TCSBRKP, common.TCXONC, common.TCFLSH)
+"""Requests whose argument is a number, not a place (ioctl_tty(2))."""
 _SESSION_REQUESTS: Final = (
     common.TIOCGPGRP,
     common.TIOCSPGRP,
@@ -166,9 +179,29 @@ def ioctl(task: Task, fd: int, request: int, argument: OutBuffer) -> int:
     if request == common.FIONREAD and isinstance(file, RemoteFile) and not file.is_directory:
         argument.put((max(0, file.attributes().size - file.offset) & 0xFFFFFFFF).to_bytes(4, "little"))
         return 0
-    if request in (common.FIONREAD, common.TIOCOUTQ):
-        argument.put(file.ioctl(request, bytes(4)))
+    return _host_request(task, file, request, argument)
+
+
+def _host_request(task: Task, file: OpenFile, request: int, argument: OutBuffer) -> int:
+    """What the host answers about a description that stands on one of its own. Errno(ENOTTY)."""
+    if request in _HOST_WORDS:
+        if _HOST_WORDS[request] == "in":
+            file.ioctl(request, task.memory.read(argument.address, 4))
+        else:
+            argument.put(file.ioctl(request, bytes(4)))
         return 0
+    if request in _HOST_ACTS and isinstance(file, HostBacked):
+        file.act(request, argument.address)
+        return 0
+    if request == common.TIOCGPTPEER and isinstance(file, PtyMaster):
+        fds, flags = task.process.fds, argument.address
+        new = fds.lowest_free()
+        close_on_exec, kept = bool(flags & common.O_CLOEXEC), flags & (common.O_ACCMODE | common.O_NONBLOCK)
+        slave = open_slave(task, file.number, kept)
+        fds.install(new, slave, close_on_exec)
+        if not flags & common.O_NOCTTY:
+            take_over(task, slave)
+        return new
     raise Errno(ENOTTY)
 
 
@@ -177,19 +210,24 @@ def _session_request(task: Task, file: OpenFile, request: int, argument: OutBuff
 
     Errno: ENOTTY if it is not the process's controlling terminal; EPERM, EINVAL.
     """
-    if not is_terminal(file):
-        raise Errno(ENOTTY)
+    terminal, by_master = terminal_of(file)
     link = task.process.link
-    foreground = link.foreground()
+    if request == common.TIOCSCTTY:
+        link.take_terminal(terminal)
+        return 0
+    if request == common.TIOCNOTTY:
+        link.leave_terminal(terminal)
+        return 0
+    foreground, session = link.foreground(terminal, by_master)
     if request == common.TIOCGPGRP:
         argument.put(foreground.to_bytes(4, "little"))
     elif request == common.TIOCSPGRP:
         group = int.from_bytes(task.memory.read(argument.address, 4), "little", signed=True)
         if group < 0:
             raise Errno(EINVAL)
-        link.set_foreground(group)
-    elif request == common.TIOCGSID:
-        argument.put(link.ids(0).session.to_bytes(4, "little"))
-    elif request == common.TIOCNOTTY or link.ids(0).session != task.process.pid:
-        raise Errno(common.EPERM)  # a session keeps its terminal; TIOCSCTTY by its leader changes nothing
+        link.set_foreground(terminal, group)
+    elif not session:
+        raise Errno(ENOTTY)
+    else:
+        argument.put(session.to_bytes(4, "little"))
     return 0

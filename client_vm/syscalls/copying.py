@@ -15,6 +15,7 @@ from client_vm.errors import Errno
 from client_vm.host_files import PIPE_WRITE_BYTES_MAX, HostBacked, is_ready
 from client_vm.process import Task
 from client_vm.syscalls.files import holding, joined, readable, with_sigpipe, writable
+from client_vm.syscalls.sizes import fitting
 from client_vm.waiting import Blocking, WouldBlock, until_possible
 
 COPY_BYTES: Final = 256 << 10
@@ -90,6 +91,7 @@ class _Move:
         data, target = self._room[:got], self._target
         if not got:
             return 0, 0
+        data = fitting(self._task, target, data, self.to)
         if self.to is None:
             return with_sigpipe(self._task, lambda: target.write(data)), got
         moved = target.pwrite(data, self.to)
@@ -197,7 +199,8 @@ class _Drain:
         self._pointer = pointer
 
     def __call__(self) -> int:
-        data = self._room[: self._source.read([self._room])]
+        room = fitting(self._task, self._target, self._room, self._to)
+        data = room[: self._source.read([room])]
         if self._to is None:
             return self._target.write(data)
         moved = self._target.pwrite(data, self._to)

@@ -12,12 +12,14 @@ from client_vm.arguments import RW_BYTES_MAX, InBuffer, IoVector, OutBuffer
 from client_vm.descriptors import OpenFile, RemoteFile
 from client_vm.errors import Errno
 from client_vm.event_files import SignalQueue
-from client_vm.host_files import HostBacked
+from client_vm.host_files import HostBacked, NamedPipe
 from client_vm.namespace import locate
 from client_vm.nodes import Node, OpenNode
 from client_vm.process import Task
+from client_vm.pty_files import PtySlave, take_over
 from client_vm.signals import raise_signal
-from client_vm.waiting import Blocking, WouldBlock, until_possible
+from client_vm.syscalls.sizes import check_growth, fitting
+from client_vm.waiting import Blocking, Wait, WouldBlock, bounded, until_possible
 from farcall.v1.file_pb2 import OpenFlag, OpenRequest, Place
 
 CLOSE_RANGE_UNSHARE: Final = 1 << 1
@@ -30,15 +32,69 @@ CHUNK_BYTES: Final = 256 << 10
 # -- open and close ---------------------------------------------------------------------------------
 
 
-def openat(task: Task, directory: int, path: bytes, flags: int, mode: int) -> int:
+def openat(task: Task, directory: int, path: bytes, flags: int, mode: int) -> int | Blocking:
     process = task.process
-    abi = task.architecture.abi
-    tmpfile_only = abi.O_TMPFILE & ~abi.O_DIRECTORY
-    if flags & tmpfile_only:
-        raise Errno(common.EOPNOTSUPP)
     fd = process.fds.lowest_free()
-    file = open_file(task, directory, path, flags, mode)
+    try:
+        file = open_file(task, directory, path, flags, mode)
+    except Errno as error:
+        if error.errno != common.EOPNOTSUPP:
+            raise
+        return _open_fifo(task, directory, path, flags)
     process.fds.install(fd, file, bool(flags & common.O_CLOEXEC))
+    return fd
+
+
+def _open_fifo(task: Task, directory: int, path: bytes, flags: int) -> int | Blocking:
+    """The file server lets the caller open what is there, but it is a FIFO: its ends meet at the kernel process.
+
+    Errno: ENXIO: no reader, and it does not wait; ENFILE.
+    """
+    as_path = common.O_PATH | flags & task.architecture.abi.O_NOFOLLOW
+    file = open_file(task, directory, path, as_path, 0)
+    if not isinstance(file, RemoteFile) or not stat_bits.S_ISFIFO(file.mode):
+        file.drop()
+        raise Errno(common.EOPNOTSUPP)  # it was another object a moment ago
+    try:
+        found = file.attributes()
+        waits = not flags & common.O_NONBLOCK
+        link = task.process.link
+        ticket, ready = link.join_fifo((found.dev, found.ino), flags & common.O_ACCMODE, waits)
+    except Errno:
+        file.drop()
+        raise
+    if ready:
+        return _take_fifo(task, ticket, file, flags)
+    return _await_fifo(task, ticket, file, flags)
+
+
+def _await_fifo(task: Task, ticket: int, file: RemoteFile, flags: int) -> Blocking:
+    """Waits for the other end (fifo(7)); a handler's run ends that, and the open is made again (signal(7))."""
+    link = task.process.link
+    wait = Wait(events=(link.fifo_ready,))
+    try:
+        while ticket not in link.fifos_ready:
+            yield wait
+    except Errno:
+        link.leave_fifo(ticket)
+        file.drop()
+        raise
+    return _take_fifo(task, ticket, file, flags)
+
+
+def _take_fifo(task: Task, ticket: int, file: RemoteFile, flags: int) -> int:
+    """The FIFO's end that waits at the kernel process, at an fd."""
+    link, fds = task.process.link, task.process.fds
+    kept = flags & (common.O_ACCMODE | common.O_NONBLOCK | common.O_APPEND) | task.architecture.abi.O_LARGEFILE
+    try:
+        fd = fds.lowest_free()
+        descriptor = link.fetch_fifo(ticket)
+    except Errno:
+        file.drop()
+        raise
+    finally:
+        link.leave_fifo(ticket)
+    fds.install(fd, NamedPipe(descriptor, kept, file), bool(flags & common.O_CLOEXEC))
     return fd
 
 
@@ -47,7 +103,7 @@ def open_file(task: Task, directory: int, path: bytes, flags: int, mode: int) ->
     process = task.process
     abi = task.architecture.abi
     handle = process.files.new_handle()
-    wire = _open_flags(flags, abi.O_DIRECTORY)
+    wire = _open_flags(flags, abi.O_DIRECTORY, abi.O_TMPFILE)
     follow = not flags & abi.O_NOFOLLOW and flags & (common.O_CREAT | common.O_EXCL) != (
         common.O_CREAT | common.O_EXCL
     )
@@ -64,13 +120,20 @@ def open_file(task: Task, directory: int, path: bytes, flags: int, mode: int) ->
     return RemoteFile(process.files, handle, kept | abi.O_LARGEFILE, found.attributes.mode)
 
 
-def _open_flags(flags: int, directory_flag: int) -> int:
-    """OpenFlag bits of a guest's open flags; O_APPEND is not told, since fcntl may change it at any time."""
+def _open_flags(flags: int, directory_flag: int, nameless: int) -> int:
+    """OpenFlag bits of a guest's open flags; O_APPEND is not told, since fcntl may change it at any time.
+
+    `nameless`: the architecture's O_TMPFILE, of which O_DIRECTORY is a part. Errno(EINVAL).
+    """
     if flags & common.O_PATH:
         wire = OpenFlag.OPEN_FLAG_PATH | 0
         return wire | (OpenFlag.OPEN_FLAG_DIRECTORY if flags & directory_flag else 0)
     access = flags & common.O_ACCMODE
     wire = 0
+    if flags & nameless & ~directory_flag:
+        if flags & (nameless | common.O_CREAT) != nameless or access == common.O_RDONLY:
+            raise Errno(EINVAL)
+        wire, flags = OpenFlag.OPEN_FLAG_TMPFILE | 0, flags & ~directory_flag
     if access != common.O_WRONLY:
         wire |= OpenFlag.OPEN_FLAG_READ
     if access != common.O_RDONLY:
@@ -91,6 +154,8 @@ def _open_node(task: Task, node: Node, flags: int, kept: int) -> OpenFile:
     abi = task.architecture.abi
     if flags & common.O_CREAT and flags & common.O_EXCL:
         raise Errno(common.EEXIST)
+    if flags & abi.O_TMPFILE == abi.O_TMPFILE:
+        raise Errno(common.EOPNOTSUPP)
     kind = node.attributes(task).mode & 0o170000
     if flags & abi.O_DIRECTORY and kind != 0o040000:
         raise Errno(common.ENOTDIR)
@@ -100,18 +165,21 @@ def _open_node(task: Task, node: Node, flags: int, kept: int) -> OpenFile:
         raise Errno(EISDIR)
     if flags & abi.O_NOFOLLOW and kind == 0o120000:
         raise Errno(common.ELOOP)
-    return node.open(task, kept)
+    opened = node.open(task, kept)
+    if isinstance(opened, PtySlave) and not flags & common.O_NOCTTY:
+        take_over(task, opened)
+    return opened
 
 
-def open_(task: Task, path: bytes, flags: int, mode: int) -> int:
+def open_(task: Task, path: bytes, flags: int, mode: int) -> int | Blocking:
     return openat(task, AT_FDCWD, path, flags, mode)
 
 
-def creat(task: Task, path: bytes, mode: int) -> int:
+def creat(task: Task, path: bytes, mode: int) -> int | Blocking:
     return openat(task, AT_FDCWD, path, common.O_CREAT | common.O_WRONLY | common.O_TRUNC, mode)
 
 
-def openat2(task: Task, directory: int, path: bytes, how: InBuffer, size: int) -> int:
+def openat2(task: Task, directory: int, path: bytes, how: InBuffer, size: int) -> int | Blocking:
     """Without RESOLVE_* restrictions, which the file server cannot promise yet: EINVAL for those."""
     if size < common.open_how.size:
         raise Errno(EINVAL)
@@ -193,51 +261,84 @@ def holding(file: OpenFile, call: Blocking) -> Blocking:
         file.drop()
 
 
-def _read(task: Task, fd: int, room: Callable[[], list[memoryview]]) -> int | Blocking:
-    """Reads now, or waits for data. `room` is asked at each attempt: memory may have been remapped."""
+def within(task: Task, patience_s: float | None, call: Blocking) -> Blocking:
+    """The call, which waits no longer than that: EAGAIN (socket(7), SO_RCVTIMEO)."""
+    return call if patience_s is None else bounded(call, patience_s, task.kernel.clock.monotonic_s)
+
+
+def _read(task: Task, fd: int, room: Callable[[], list[memoryview]], at_once: bool = False) -> int | Blocking:
+    """Reads now, or waits for data, unless it must be `at_once`.
+
+    `room` is asked at each attempt: memory may have been remapped.
+    """
     file = readable(task, fd)
     take = partial(file.read_for, task) if isinstance(file, SignalQueue) else file.read
     try:
         return take(room())
     except WouldBlock as blocked:
-        if file.flags & common.O_NONBLOCK:
+        if at_once or file.flags & common.O_NONBLOCK:
             raise Errno(EAGAIN) from None
-        return holding(file, until_possible(lambda: take(room()), blocked))
+        call = until_possible(lambda: take(room()), blocked)
+        return holding(file, within(task, file.patience_s(False), call))
 
 
-def _write(task: Task, file: OpenFile, source: Callable[[], list[memoryview]]) -> int | Blocking:
-    """Writes now, or waits for room until all is written (pipe(7)). `source` is asked at each attempt."""
-    views = source()
-    whole = views[0] if len(views) == 1 else joined(views)
-    try:
-        done = with_sigpipe(task, lambda: file.write(whole))
-    except WouldBlock as blocked:
-        if file.flags & common.O_NONBLOCK:
-            raise Errno(EAGAIN) from None
-        return holding(file, _write_rest(task, file, source, 0, blocked))
-    if done >= len(whole) or not file.writes_whole or file.flags & common.O_NONBLOCK:
-        return done
-    return holding(file, _write_rest(task, file, source, done, None))
+def _write(
+    task: Task, file: OpenFile, source: Callable[[], list[memoryview]], at_once: bool = False
+) -> int | Blocking:
+    return put(
+        task,
+        file,
+        source,
+        lambda data: with_sigpipe(task, lambda: file.write(fitting(task, file, data, None))),
+        at_once or bool(file.flags & common.O_NONBLOCK),
+    )
 
 
-def _write_rest(
+def put(
     task: Task,
     file: OpenFile,
     source: Callable[[], list[memoryview]],
+    once: Callable[[memoryview], int],
+    at_once: bool,
+) -> int | Blocking:
+    """Writes now, or waits for room, of a stream until all is written (pipe(7)); unless it must be `at_once`.
+
+    `source` is asked at each attempt: memory may have been remapped. `once` writes what goes; WouldBlock, Errno.
+    """
+    views = source()
+    whole = views[0] if len(views) == 1 else joined(views)
+    waits_for, done = None, 0
+    try:
+        done = once(whole)
+    except WouldBlock as blocked:
+        if at_once:
+            raise Errno(EAGAIN) from None
+        waits_for = blocked
+    else:
+        if done >= len(whole) or at_once or not file.writes_whole:
+            return done
+    return holding(file, within(task, file.patience_s(True), _put_rest(file, source, once, done, waits_for)))
+
+
+def _put_rest(
+    file: OpenFile,
+    source: Callable[[], list[memoryview]],
+    once: Callable[[memoryview], int],
     done: int,
     blocked: WouldBlock | None,
 ) -> Blocking:
     """The rest of a write; what is done when a signal or an error comes is what it tells."""
+    bytes_max = CHUNK_BYTES if file.writes_whole else RW_BYTES_MAX  # a message goes whole or not at all
     try:
         while True:
             if blocked is not None:
                 yield blocked.wait
                 blocked = None
-            rest = joined(source(), done, CHUNK_BYTES)
+            rest = joined(source(), done, bytes_max)
             if done and not rest:
                 return done
             try:
-                done += with_sigpipe(task, lambda rest=rest: file.write(rest))  # type: ignore[misc]
+                done += once(rest)
             except WouldBlock as again:
                 blocked = again
                 continue
@@ -268,7 +369,8 @@ def pwrite64(task: Task, fd: int, buffer: InBuffer, count: int, offset: int) -> 
     if offset < 0:
         raise Errno(EINVAL)
     file = writable(task, fd)
-    return file.pwrite(joined(buffer.views(count) if count else []), offset)
+    data = joined(buffer.views(count) if count else [])
+    return file.pwrite(fitting(task, file, data, offset), offset)
 
 
 def readv(task: Task, fd: int, vector: IoVector, count: int) -> int | Blocking:
@@ -290,23 +392,51 @@ def pwritev(task: Task, fd: int, vector: IoVector, count: int, offset: int, _hig
     if offset < 0:
         raise Errno(EINVAL)
     file = writable(task, fd)
-    return file.pwrite(joined(vector.in_views(count)), offset)
+    return file.pwrite(fitting(task, file, joined(vector.in_views(count)), offset), offset)
+
+
+_RWF_KNOWN: Final = common.RWF_HIPRI | common.RWF_DSYNC | common.RWF_SYNC | common.RWF_NOWAIT | common.RWF_APPEND
+
+
+def _flagged(views: list[memoryview], flags: int) -> bool:
+    """Whether there is anything to do. Errno(EOPNOTSUPP): there is, with flags that nobody knows."""
+    if any(views) and flags & ~_RWF_KNOWN:
+        raise Errno(common.EOPNOTSUPP)
+    return any(views)
 
 
 def preadv2(
     task: Task, fd: int, vector: IoVector, count: int, offset: int, high: int, flags: int
 ) -> int | Blocking:
-    if flags:
-        raise Errno(common.EOPNOTSUPP)
-    return readv(task, fd, vector, count) if offset == -1 else preadv(task, fd, vector, count, offset, high)
+    """RWF_NOWAIT matters where a read would wait for others; the rest is for devices or for writes."""
+    if offset < -1:
+        raise Errno(EINVAL)
+    readable(task, fd)
+    if not _flagged(vector.out_views(count), flags) and flags:
+        return 0
+    if offset >= 0:
+        return preadv(task, fd, vector, count, offset, high)
+    return _read(task, fd, lambda: vector.out_views(count), bool(flags & common.RWF_NOWAIT))
 
 
 def pwritev2(
     task: Task, fd: int, vector: IoVector, count: int, offset: int, high: int, flags: int
 ) -> int | Blocking:
-    if flags:
-        raise Errno(common.EOPNOTSUPP)
-    return writev(task, fd, vector, count) if offset == -1 else pwritev(task, fd, vector, count, offset, high)
+    if offset < -1:
+        raise Errno(EINVAL)
+    file = writable(task, fd)
+    if not _flagged(vector.in_views(count), flags) and flags:
+        return 0
+    if flags & common.RWF_APPEND and isinstance(file, RemoteFile):
+        end = file.attributes().size
+        done: int | Blocking = file.append(fitting(task, file, joined(vector.in_views(count)), end), offset < 0)
+    elif offset >= 0:
+        done = pwritev(task, fd, vector, count, offset, high)
+    else:
+        done = _write(task, file, lambda: vector.in_views(count), bool(flags & common.RWF_NOWAIT))
+    if flags & (common.RWF_DSYNC | common.RWF_SYNC) and isinstance(file, RemoteFile):
+        file.sync()
+    return done
 
 
 def lseek(task: Task, fd: int, offset: int, whence: int) -> int:
@@ -326,6 +456,7 @@ def ftruncate(task: Task, fd: int, size: int) -> int:
         raise Errno(EBADF)
     if file.flags & common.O_ACCMODE == common.O_RDONLY:
         raise Errno(EINVAL)
+    check_growth(task, size, file.attributes)
     file.truncate(size)
     return 0
 
@@ -337,7 +468,10 @@ def fallocate(task: Task, fd: int, mode: int, offset: int, size: int) -> int:
     punch = bool(mode & common.FALLOC_FL_PUNCH_HOLE)
     if mode & ~known or (punch and not mode & common.FALLOC_FL_KEEP_SIZE):
         raise Errno(common.EOPNOTSUPP)
-    writable(task, fd).allocate(offset, size, bool(mode & common.FALLOC_FL_KEEP_SIZE), punch)
+    file = writable(task, fd)
+    if not mode & common.FALLOC_FL_KEEP_SIZE:
+        check_growth(task, offset + size, file.attributes)
+    file.allocate(offset, size, bool(mode & common.FALLOC_FL_KEEP_SIZE), punch)
     return 0
 
 

@@ -1,11 +1,16 @@
-"""flock(2), and the record locks of fcntl(2). The file server owns them; who has to wait asks it to tell."""
+"""flock(2), and the record locks of fcntl(2). The file server owns those of its files; who has to wait asks it to
+tell. What stands on a descriptor of the host, pipes too, is locked there: it is a worker's as it is a process's.
+"""
 
-from typing import Final
+import fcntl
+from collections.abc import Callable
+from typing import Any, Final
 
 from client_vm.abi import common
 from client_vm.abi.common import EAGAIN, EBADF, EINVAL, ENOLCK, EOVERFLOW
 from client_vm.descriptors import OFFSET_MAX, OpenFile, RemoteFile
 from client_vm.errors import Errno
+from client_vm.host_files import HostBacked, translated
 from client_vm.process import Task
 from client_vm.waiting import Blocking, Wait
 from farcall.v1.file_pb2 import (
@@ -40,7 +45,11 @@ _FLOCK_TYPES: Final = {
     common.LOCK_EX: LOCK_TYPE_WRITE,
     common.LOCK_UN: LOCK_TYPE_UNLOCK,
 }
+_WAITING: Final = {common.F_SETLKW: common.F_SETLK, common.F_OFD_SETLKW: common.F_OFD_SETLK}
+"""The commands that wait, and those that try."""
 _RINGS: Final = Wait(rings=True)
+HOST_RETRY_S: Final = 0.01
+"""The host has nothing to poll that would tell of a lock that is free."""
 
 
 def flock(task: Task, fd: int, operation: int) -> int | Blocking:
@@ -50,6 +59,9 @@ def flock(task: Task, fd: int, operation: int) -> int | Blocking:
         raise Errno(EINVAL)
     if file.flags & common.O_PATH:
         raise Errno(EBADF)
+    if isinstance(file, HostBacked):
+        number, trying = file.descriptor, operation | common.LOCK_NB
+        return _lock_at_host(task, file, lambda: fcntl.flock(number, trying), not operation & common.LOCK_NB)
     target = _lockable(file)
     request = LockRequest(handle=target.handle, kind=LOCK_KIND_FLOCK, type=type_)
     return _lock(task, target, request, waits=not operation & common.LOCK_NB)
@@ -62,6 +74,8 @@ def lock_command(task: Task, file: OpenFile, command: int, address: int) -> int 
     type_ = _TYPES.get(wanted["l_type"])
     if type_ is None:
         raise Errno(EINVAL)
+    if isinstance(file, HostBacked):
+        return _host_command(task, file, command, address, wanted)
     start, length = _range(file, wanted["l_whence"], wanted["l_start"], wanted["l_len"])
     kind = _KINDS[command]
     if kind == LOCK_KIND_OFD and wanted["l_pid"]:
@@ -81,12 +95,59 @@ def lock_command(task: Task, file: OpenFile, command: int, address: int) -> int 
         return 0
     request = LockRequest(handle=target.handle, kind=kind, type=type_, start=start, length=length, pid=pid)
     if kind == LOCK_KIND_POSIX and type_ != LOCK_TYPE_UNLOCK:
-        file.record_locked = True
+        task.process.fds.record_locked.add(file)
     return _lock(task, target, request, waits=command in (common.F_SETLKW, common.F_OFD_SETLKW))
 
 
+def _host_command(
+    task: Task, file: HostBacked, command: int, address: int, wanted: dict[str, Any]
+) -> int | Blocking:
+    """As lock_command; the host checks the range. Who only tries again is not told of deadlocks (EDEADLK)."""
+    struct, number, trying = common.flock, file.descriptor, _WAITING.get(command, command)
+    packed = struct.pack(**wanted)
+    if command in (common.F_GETLK, common.F_OFD_GETLK):
+        with translated():
+            found = struct.unpack(fcntl.fcntl(number, command, packed))
+        found["l_pid"] = min(found["l_pid"], 0)  # its holder's pid is no guest's; -1: a description
+        task.memory.write(address, struct.pack(**found))
+        return 0
+    if command in (common.F_SETLK, common.F_SETLKW) and wanted["l_type"] != common.F_UNLCK:
+        task.process.fds.record_locked.add(file)
+    return _lock_at_host(task, file, lambda: fcntl.fcntl(number, trying, packed), command in _WAITING)
+
+
+def _lock_at_host(task: Task, file: HostBacked, attempt: Callable[[], object], waits: bool) -> int | Blocking:
+    """`attempt` is made until no other lock is in the way. Errno."""
+    try:
+        with translated():
+            attempt()
+    except Errno as error:
+        if error.errno != EAGAIN or not waits:
+            raise
+        return _until_free(task, file, attempt)
+    return 0
+
+
+def _until_free(task: Task, file: HostBacked, attempt: Callable[[], object]) -> Blocking:
+    clock = task.kernel.clock
+    file.users += 1
+    try:
+        while True:
+            yield Wait(deadline=clock.monotonic_s() + HOST_RETRY_S)
+            try:
+                with translated():
+                    attempt()
+            except Errno as error:
+                if error.errno != EAGAIN:
+                    raise
+            else:
+                return 0
+    finally:
+        file.drop()
+
+
 def _lockable(file: OpenFile) -> RemoteFile:
-    """Errno(ENOLCK): what is not the file server's cannot be locked."""
+    """Errno(ENOLCK): what is neither the host's nor the file server's cannot be locked."""
     if not isinstance(file, RemoteFile):
         raise Errno(ENOLCK)
     return file

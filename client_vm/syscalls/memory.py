@@ -12,8 +12,8 @@ from client_vm.errors import Errno
 from client_vm.memory_files import MemoryFile, make_memory_file
 from client_vm.nodes import ZeroFile
 from client_vm.process import INFINITY, Task
-from client_vm.segments import anonymous, of_file
-from client_vm.vma import ADDRESS_MAX, ADDRESS_MIN, PAGE_MASK, Backing, Vma, page_down, page_up
+from client_vm.segments import anonymous, of_file, private_backing
+from client_vm.vma import ADDRESS_MAX, ADDRESS_MIN, PAGE_MASK, AtFork, Backing, Vma, page_down, page_up
 
 _PROTECTIONS: Final = common.PROT_READ | common.PROT_WRITE | common.PROT_EXEC | common.PROT_SEM
 _KNOWN_FLAGS: Final = 0xFFFFF & ~common.MAP_SYNC
@@ -93,14 +93,17 @@ def mmap(task: Task, address: int, size: int, prot: int, flags: int, fd: int, of
     start = _choose(task, address, length, flags)
     protection = _protection(prot)
     if isinstance(file, RemoteFile | MemoryFile):
-        backing = _backing(file)
+        backing = private_backing(file) if isinstance(file, RemoteFile) else _backing_of_memory(file)
         try:
             process.space.map_file(start, length, protection, backing, offset)
         except Errno:
-            file.drop()
+            backing.close()
             raise
+        finally:
+            backing.settle()
     else:
-        process.space.map_anonymous(start, length, protection)
+        reserved = bool(flags & common.MAP_NORESERVE)
+        process.space.map_anonymous(start, length, protection, reserved=reserved)
     return start
 
 
@@ -110,17 +113,18 @@ def _map_shared(
     """MAP_SHARED: of a file, a memfd, or of nothing, to be shared with children."""
     process = task.process
     if isinstance(file, RemoteFile):
-        segment = of_file(process, file, bool(prot & common.PROT_WRITE))
+        segment, may_write = of_file(process, file, bool(prot & common.PROT_WRITE)), file.may_write
     elif isinstance(file, MemoryFile):
-        segment = file.segment()
+        segment, may_write = file.segment(), True
     else:
-        segment, offset = anonymous(process, length), 0
+        segment, offset, may_write = anonymous(process, length), 0, True
     segment.users += 1  # ours, until the mapping has its own
     try:
         start = _choose(task, address, length, flags)
-        process.space.map_shared(start, length, _protection(prot), segment, offset)
+        process.space.map_shared(start, length, _protection(prot), segment, offset, may_write)
     finally:
         segment.drop()
+    process.tell_of_locks()
     return start
 
 
@@ -170,7 +174,7 @@ def _choose(task: Task, address: int, length: int, flags: int) -> int:
     return space.free_range(length, hint, task.process.mmap_top)
 
 
-def _backing(file: RemoteFile | MemoryFile) -> Backing:
+def _backing_of_memory(file: MemoryFile) -> Backing:
     found, name = file.attributes(), file.path()
     file.users += 1
     return Backing(
@@ -232,8 +236,10 @@ def mremap(task: Task, address: int, old_size: int, new_size: int, flags: int, t
     if flags & common.MREMAP_DONTUNMAP:
         raise Errno(EINVAL)
     old, new = page_up(old_size), page_up(new_size)
-    if not old or new > ADDRESS_MAX:
+    if new > ADDRESS_MAX:
         raise Errno(EINVAL)
+    if not old:
+        return _map_again(task, address, new, flags, target)
     vma = space.find(address)
     shrinks = new <= old and not flags & common.MREMAP_FIXED
     if vma is None or (not shrinks and address + old > space.alike_end(vma)):
@@ -256,6 +262,33 @@ def mremap(task: Task, address: int, old_size: int, new_size: int, flags: int, t
     start = space.free_range(new, 0, task.process.mmap_top)
     _relocate(task, vma, address, old, new, start)
     return start
+
+
+def _map_again(task: Task, address: int, size: int, flags: int, target: int) -> int:
+    """mremap(2) with an old size of 0: a second mapping of shared memory, which is all that it is good for."""
+    process = task.process
+    space = process.space
+    vma = space.find(address)
+    if vma is None:
+        raise Errno(EFAULT)
+    if vma.segment is None or not flags & common.MREMAP_MAYMOVE:
+        raise Errno(EINVAL if vma.segment is None else ENOMEM)
+    fixed = flags & common.MREMAP_FIXED
+    if fixed and (target & PAGE_MASK or target + size > ADDRESS_MAX or target < ADDRESS_MIN):
+        raise Errno(EINVAL)
+    _check_address_space(task, size)
+    segment, protection, may_write = vma.segment, vma.protection, vma.may_write
+    offset = vma.offset + address - vma.start
+    segment.users += 1  # ours, should the target lie over the only other mapping
+    try:
+        if fixed:
+            space.unmap(target, target + size)
+        else:
+            target = space.free_range(size, 0, process.mmap_top)
+        space.map_shared(target, size, protection, segment, offset, may_write)
+    finally:
+        segment.drop()
+    return target
 
 
 def _move_to(task: Task, address: int, old: int, new: int, target: int) -> int:
@@ -284,11 +317,13 @@ def _relocate(task: Task, vma: Vma, address: int, old: int, new: int, target: in
     if new > old:
         # Granted first: after this nothing can fail.
         if segment is not None:
-            space.map_shared(target + old, new - old, protection, segment, offset + old)
+            space.map_shared(target + old, new - old, protection, segment, offset + old, vma.may_write)
         elif backing is None:
-            space.map_anonymous(target + old, new - old, protection, name)
+            space.map_anonymous(target + old, new - old, protection, name, vma.reserved)
         else:
             space.map_file(target + old, new - old, protection, backing, offset + old)
+        for grown in space.overlapping(target + old, target + new):
+            grown.at_fork = vma.at_fork
     space.move(address, old, target)
 
 
@@ -303,8 +338,15 @@ _NO_EFFECT_ADVICE: Final = frozenset(
 """Hints that may be taken or not (madvise(2)); MADV_FREE keeps the data, as an unpressed kernel does."""
 
 
+_AT_FORK: Final = {
+    common.MADV_DOFORK: AtFork.COPY, common.MADV_DONTFORK: AtFork.NOTHING,
+    common.MADV_KEEPONFORK: AtFork.COPY, common.MADV_WIPEONFORK: AtFork.ZEROS,
+}  # fmt: skip
+
+
 def madvise(task: Task, address: int, size: int, advice: int) -> int:
-    if address & PAGE_MASK or (advice != common.MADV_DONTNEED and advice not in _NO_EFFECT_ADVICE):
+    known = advice == common.MADV_DONTNEED or advice in _AT_FORK or advice in _NO_EFFECT_ADVICE
+    if address & PAGE_MASK or not known:
         raise Errno(EINVAL)
     length = page_up(size)
     if address + length >= 1 << 64:
@@ -312,6 +354,11 @@ def madvise(task: Task, address: int, size: int, advice: int) -> int:
     space = task.process.space
     if advice == common.MADV_DONTNEED:
         space.discard(address, address + length)
+    elif advice in _AT_FORK and length:
+        affected = space.overlapping(address, address + length)
+        if advice == common.MADV_WIPEONFORK and any(vma.backing or vma.segment for vma in affected):
+            raise Errno(EINVAL)  # only private memory that shows no file
+        space.set_at_fork(address, address + length, _AT_FORK[advice])
     if length and not space.covered(address, address + length):
         raise Errno(ENOMEM)
     return 0

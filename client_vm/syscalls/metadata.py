@@ -1,6 +1,7 @@
 """What is known about an object: stat, modes, owners, times, access, attributes (man 2 of each)."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from client_vm.abi import common
@@ -11,6 +12,7 @@ from client_vm.errors import Errno
 from client_vm.namespace import locate
 from client_vm.nodes import Node, OpenObject
 from client_vm.process import Task
+from client_vm.syscalls.sizes import check_growth
 from farcall.v1.file_pb2 import (
     Attributes,
     CheckAccessRequest,
@@ -196,6 +198,8 @@ def truncate(task: Task, path: bytes, size: int) -> int:
     if size < 0:
         raise Errno(EINVAL)
 
+    check_growth(task, size, lambda: attributes_at(task, AT_FDCWD, path, True))
+
     def fill(request: SetAttributesRequest) -> None:
         request.size = size
 
@@ -362,14 +366,16 @@ def _put_node_statfs(pointer: OutPointer, node: Node | None) -> int:
 
 
 def sync(task: Task) -> int:
-    task.process.files.call(SyncRequest())
+    with suppress(Errno):  # sync(2) has no errors
+        task.process.files.call(SyncRequest())
     return 0
 
 
 def syncfs(task: Task, fd: int) -> int:
     if task.process.fds.get(fd).flags & common.O_PATH:
         raise Errno(EBADF)
-    return sync(task)
+    task.process.files.call(SyncRequest())
+    return 0
 
 
 def umask(task: Task, mask: int) -> int:

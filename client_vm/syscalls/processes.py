@@ -1,18 +1,24 @@
 """The process itself: who it is, its limits, signals' dispositions, its end (man 2 of each)."""
 
+import os
 from typing import Final
 
 from client_vm.abi import common
-from client_vm.abi.common import EFAULT, EINVAL, EPERM, ESRCH
-from client_vm.arguments import RW_BYTES_MAX, OutBuffer, OutPointer
+from client_vm.abi.common import EACCES, EFAULT, EINVAL, ENOSYS, EPERM, ESRCH
+from client_vm.arguments import RW_BYTES_MAX, InBuffer, OutBuffer, OutPointer
 from client_vm.errors import Errno
+from client_vm.host_files import host_call
 from client_vm.process import NAME_BYTES_MAX, Task
 from client_vm.syscalls.signalling import tell_reaping
 
 _SIGNALS_MAX: Final = 64
 _MASK_BYTES: Final = 8
+CPU_MASK_BYTES: Final = 1024
+"""Of the kernel's own masks (CONFIG_NR_CPUS, Debian's)."""
 RLIMITS: Final = 16
 """RLIM_NLIMITS (asm-generic/resource.h)."""
+NICE_MIN: Final = -20
+NICE_MAX: Final = 19
 
 
 # -- identity ---------------------------------------------------------------------------------------
@@ -26,52 +32,6 @@ def _own(task: Task, pid: int) -> None:
     """Errno(ESRCH) unless pid names this process or one of its threads."""
     if pid and pid not in task.process.tasks:
         raise Errno(ESRCH)
-
-
-def getuid(task: Task) -> int:
-    return task.process.credentials.uid
-
-
-def geteuid(task: Task) -> int:
-    return task.process.credentials.euid
-
-
-def getgid(task: Task) -> int:
-    return task.process.credentials.gid
-
-
-def getegid(task: Task) -> int:
-    return task.process.credentials.egid
-
-
-def _ids(*pointers: OutBuffer) -> None:
-    for pointer in pointers:
-        pointer.check(4)
-
-
-def getresuid(task: Task, real: OutBuffer, effective: OutBuffer, saved: OutBuffer) -> int:
-    who = task.process.credentials
-    _ids(real, effective, saved)
-    for pointer, value in ((real, who.uid), (effective, who.euid), (saved, who.suid)):
-        pointer.put(value.to_bytes(4, "little"))
-    return 0
-
-
-def getresgid(task: Task, real: OutBuffer, effective: OutBuffer, saved: OutBuffer) -> int:
-    who = task.process.credentials
-    _ids(real, effective, saved)
-    for pointer, value in ((real, who.gid), (effective, who.egid), (saved, who.sgid)):
-        pointer.put(value.to_bytes(4, "little"))
-    return 0
-
-
-def getgroups(task: Task, size: int, buffer: OutBuffer) -> int:
-    groups = task.process.credentials.groups
-    if size < 0 or 0 < size < len(groups):
-        raise Errno(EINVAL)
-    if size and groups:
-        buffer.put(b"".join(group.to_bytes(4, "little") for group in groups))
-    return len(groups)
 
 
 # -- limits and the machine -------------------------------------------------------------------------
@@ -115,9 +75,14 @@ def getrusage(task: Task, who: int, pointer: OutPointer) -> int:
         used = task.process.children_cpu_us
         pointer.pack(utime_sec=used // 1_000_000, utime_usec=used % 1_000_000)
         return 0
-    used = task.kernel.cpu_time_ns() // 1000
-    resident = task.kernel.resident_bytes() >> 10
-    pointer.pack(utime_sec=used // 1_000_000, utime_usec=used % 1_000_000, ru_maxrss=resident)
+    used_now = task.kernel.usage()
+    user_us, system_us = int(used_now.ru_utime * 1_000_000), int(used_now.ru_stime * 1_000_000)
+    pointer.pack(
+        utime_sec=user_us // 1_000_000, utime_usec=user_us % 1_000_000,
+        stime_sec=system_us // 1_000_000, stime_usec=system_us % 1_000_000,
+        ru_maxrss=used_now.ru_maxrss, ru_minflt=used_now.ru_minflt, ru_majflt=used_now.ru_majflt,
+        ru_nvcsw=used_now.ru_nvcsw, ru_nivcsw=used_now.ru_nivcsw,
+    )  # fmt: skip
     return 0
 
 
@@ -130,11 +95,28 @@ def getpriority(task: Task, which: int, who: int) -> int:
     return 20 - task.process.nice
 
 
+def setpriority(task: Task, which: int, who: int, nice: int) -> int:
+    """The worker's own, which is what competes for the host's CPUs. EACCES: the caller may not have more."""
+    if which != common.PRIO_PROCESS:
+        raise Errno(ENOSYS if which in (common.PRIO_PGRP, common.PRIO_USER) else EINVAL)
+    _own(task, who)
+    process = task.process
+    nice = max(NICE_MIN, min(nice, NICE_MAX))
+    if not process.borrows:  # a vfork child becomes as nice when it has a worker of its own
+        host_call(lambda: os.setpriority(os.PRIO_PROCESS, 0, nice))
+    elif nice < process.nice:
+        raise Errno(EACCES)
+    process.nice = nice
+    return 0
+
+
 def sysinfo(task: Task, pointer: OutPointer) -> int:
     total = task.kernel.memory_total_bytes
+    # Init is the kernel process, and no guest.
     pointer.pack(
-        uptime=int(task.kernel.clock.monotonic_s()), totalram=total, freeram=total // 2, procs=1, mem_unit=1
-    )
+        uptime=int(task.kernel.clock.monotonic_s()), totalram=total, freeram=total // 2, mem_unit=1,
+        procs=len(task.process.link.processes()) - 1,
+    )  # fmt: skip
     return 0
 
 
@@ -153,8 +135,21 @@ def sched_getaffinity(task: Task, pid: int, size: int, mask: OutBuffer) -> int:
         raise Errno(EINVAL)
     width = 8 * (-(-task.kernel.cpus // 64))
     width = min(size, width)
-    mask.put(((1 << task.kernel.cpus) - 1).to_bytes(width, "little"))
+    mask.put(task.process.tasks[pid or task.tid].affinity.to_bytes(width, "little"))
     return width
+
+
+def sched_setaffinity(task: Task, pid: int, size: int, mask: InBuffer) -> int:
+    """The host's processors that this worker runs on, too. It is one thread there: guest threads with different
+    masks have the processors of all of them in common."""
+    width = min(size, CPU_MASK_BYTES)  # what is longer than the kernel's own mask does not count
+    wanted = int.from_bytes(mask.whole(width), "little") & (1 << task.kernel.cpus) - 1
+    _own(task, pid)
+    if not wanted:
+        raise Errno(EINVAL)
+    task.process.tasks[pid or task.tid].affinity = wanted
+    task.kernel.place_worker()
+    return 0
 
 
 def sched_yield(task: Task) -> int:
@@ -164,13 +159,15 @@ def sched_yield(task: Task) -> int:
     return 0
 
 
-def getcpu(_task: Task, cpu: OutBuffer | None, node: OutBuffer | None) -> int:
+def getcpu(task: Task, cpu: OutBuffer | None, node: OutBuffer | None) -> int:
     for pointer in (cpu, node):
         if pointer is not None:
             pointer.check(4)
-    for pointer in (cpu, node):
-        if pointer is not None:
-            pointer.put(bytes(4))
+    if cpu is not None:
+        lowest = task.affinity & -task.affinity  # any that it may run on
+        cpu.put((lowest.bit_length() - 1).to_bytes(4, "little"))
+    if node is not None:
+        node.put(bytes(4))
     return 0
 
 

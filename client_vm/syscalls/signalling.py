@@ -6,7 +6,7 @@ from client_vm.abi import common
 from client_vm.abi.common import EAGAIN, EINVAL, ENOMEM, EPERM, ESRCH
 from client_vm.arguments import InBuffer, OutBuffer, OutPointer
 from client_vm.errors import Errno, NoResult
-from client_vm.frames import SignalInfo, pop_frame
+from client_vm.frames import SIGINFO_GIVEN_BYTES, SignalInfo, pop_frame
 from client_vm.process import Action, AltStack, Task
 from client_vm.signals import (
     SIGNALS_MAX,
@@ -234,7 +234,7 @@ def _queue(task: Task, pid: int, thread: int, signal: int, info: InBuffer) -> in
     """A signal with a value (sigqueue(3)); a code that the kernel reserves is EPERM for others."""
     if not 0 <= signal <= SIGNALS_MAX:
         raise Errno(EINVAL)
-    given = SignalInfo.decode(info.whole(len(SignalInfo(1, 0).encode())))
+    given = SignalInfo.decode(info.whole(SIGINFO_GIVEN_BYTES))
     process = task.process
     if pid != process.pid and (given.code >= 0 or given.code == common.SI_TKILL):
         raise Errno(EPERM)

@@ -30,6 +30,7 @@ def set_robust_list(task: Task, head: int, size: int) -> int:
     if size != ROBUST_LIST_BYTES:
         raise Errno(EINVAL)
     task.robust_list = head
+    task.process.tell_of_locks()
     return 0
 
 
@@ -112,11 +113,12 @@ def _wake_op(task: Task, key: tuple[int, int], wake: int, wake2: int, address2: 
         if not 0 <= argument < 32:
             raise Errno(EINVAL)
         argument = 1 << argument
-    old = _word(task, address2)
-    results = {0: argument, 1: old + argument, 2: old | argument, 3: old & ~argument, 4: old ^ argument}
-    if operation & 7 not in results:
-        raise Errno(ENOSYS)
-    task.memory.write(address2, (results[operation & 7] & 0xFFFFFFFF).to_bytes(4, "little"))
+    with task.kernel.house.one_step(task.process):
+        old = _word(task, address2)
+        results = {0: argument, 1: old + argument, 2: old | argument, 3: old & ~argument, 4: old ^ argument}
+        if operation & 7 not in results:
+            raise Errno(ENOSYS)
+        task.memory.write(address2, (results[operation & 7] & 0xFFFFFFFF).to_bytes(4, "little"))
     signed = old - (1 << 32) if old >> 31 else old
     tests = {
         0: signed == expected, 1: signed != expected, 2: signed < expected,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from client_vm.abi import common
-from client_vm.abi.common import AT_FDCWD, E2BIG, EBADF, EINVAL, EOPNOTSUPP, ERANGE
+from client_vm.abi.common import AT_FDCWD, E2BIG, EBADF, EINVAL, ENOSPC, EOPNOTSUPP, ERANGE
 from client_vm.arguments import InBuffer, OutBuffer
 from client_vm.descriptors import RemoteFile
 from client_vm.errors import Errno
@@ -12,8 +12,11 @@ from client_vm.namespace import locate
 from client_vm.nodes import Node
 from client_vm.process import Task
 from farcall.v1.file_pb2 import GetXattrRequest, ListXattrRequest, Place, RemoveXattrRequest, SetXattrRequest
+from ipc.limits import BODY_BYTES_MAX
 
 XATTR_BYTES_MAX: Final = common.XATTR_SIZE_MAX
+VALUE_BYTES_MAX: Final = BODY_BYTES_MAX - 2 * common.PATH_MAX
+"""Of what is set: value, name and path are one message's body. Beyond: ENOSPC, as file systems with less room."""
 
 
 def _xattr(task: Task, path: bytes | int, follow: bool, ask: Callable[[Place], Any]) -> Any:
@@ -40,6 +43,8 @@ def _set_xattr(
     if size > XATTR_BYTES_MAX:
         raise Errno(E2BIG)
     data = value.whole(size)
+    if size > VALUE_BYTES_MAX:
+        raise Errno(ENOSPC)
     files = task.process.files
     _xattr(
         task,

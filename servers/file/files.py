@@ -22,8 +22,6 @@ from farcall.v1.file_pb2 import (
     OpenResponse,
     SeekRequest,
     SeekResponse,
-    SyncRequest,
-    SyncResponse,
 )
 from ipc.limits import DATA_BYTES_MAX
 from ipc.message import Buffer
@@ -53,7 +51,6 @@ class Files:
         self._closed = closed
         self.handlers: Mapping[int, Handler] = {
             BY_NAME["Open"].opcode: answering(self.open, OpenResponse),
-            BY_NAME["Sync"].opcode: self.sync,
             BY_NAME["Allocate"].opcode: self.allocate,
             BY_NAME["Seek"].opcode: self.seek,
         }
@@ -253,9 +250,10 @@ class Files:
         row = self._tree.touch(inode)
         self._tree.extents.write(row.ino, offset, data)
         if (pages := shared.pages) is not None:
+            # Not after it: a commit is never repeated, and the next server has the memfd as it is.
             if offset > row.size:
-                self._tree.store.on_commit(lambda: pages.resized(row.size, offset))
-            self._tree.store.on_commit(lambda: pages.write(data, offset))
+                self._tree.store.before_commit(lambda: pages.resized(row.size, offset))
+            self._tree.store.before_commit(lambda: pages.write(data, offset))
         self._handles.data_changed(row.ino)
         now = self._tree.now_ns()
         self._tree.inodes.put(
@@ -321,7 +319,7 @@ class Files:
             row = self._tree.touch(inode)
             self._tree.extents.cut(row.ino, request.offset, end)
             if (pages := file.shared.pages) is not None:
-                self._tree.store.on_commit(lambda: pages.zero(request.offset, end))
+                self._tree.store.before_commit(lambda: pages.zero(request.offset, end))
             self._handles.data_changed(row.ino)
             now = self._tree.now_ns()
             self._tree.inodes.put(
@@ -373,10 +371,3 @@ class Files:
             return os.lseek(self._handles.lower_fd(shared), offset, whence)
         except OSError as error:
             raise ErrnoError(error.errno or errno.EIO) from None
-
-    def sync(self, session: Session, request: SyncRequest) -> SyncResponse:
-        """fsync(2), sync(2): everything committed survives a power failure. EBADF."""
-        if request.handle and self._handles.get(session.number, request.handle).path_only:
-            raise ErrnoError(errno.EBADF)
-        self._tree.extents.sync()
-        return SyncResponse()

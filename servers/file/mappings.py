@@ -1,18 +1,21 @@
 """What workers map: lower files for private mappings, and shared mappings, one owner per byte (DESIGN section 9).
 
 While a session has an inode mapped and has fetched its memfd, that is where its bytes are: reads answer from
-it, and what writes and truncations commit to the store is put there too, right after the commit and before
-the reply. Stores of guests are in the memfd alone until they are written back: by SyncMapping, when the last
-session that may store lets go, or at that session's end.
+it, and what writes and truncations commit to the store is put there too, before the reply. Stores of guests are
+in the memfd alone until they are written back: by SyncMapping or Sync, when the last session that may store lets
+go, or at that session's end.
 
-After a restart of the server the memfd is gone, and the store's bytes are the file: what was stored through
-mappings since the last SyncMapping is lost. A worker whose server has another boot epoch fetches each of its
-mappings again (the rows that allow it have survived) and puts the new memfd in the place of the old one.
+A server that dies leaves the memfds to the workers, and the next one takes them up before it serves anybody:
+they go on with the very pages that they have, and what they stored meanwhile is there. Writes go to the memfd
+right before their commit, so that a committed one is never missing there; truncations right after, for the
+next server knows the size. A memfd that no process has any more is gone, with what was stored since it was
+last written back.
 """
 
 import errno
+import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from farcall.v1.file_pb2 import (
@@ -24,21 +27,20 @@ from farcall.v1.file_pb2 import (
     MapSharedResponse,
     SyncMappingRequest,
     SyncMappingResponse,
+    SyncRequest,
+    SyncResponse,
     UnmapRequest,
     UnmapResponse,
 )
 from ipc.operations import BY_NAME
 from servers.file.handles import OpenInode
-from servers.file.inodes import Inode
+from servers.file.mapped_bytes import MappedBytes
 from servers.file.tree import Tree
-from servers.memfd import PAGE_BYTES, SharedPages
+from servers.memfd import SharedPages, boot_id, find_memfds
 from servers.service import ErrnoError, Handler, Session, WithDescriptor
 
 MAPPINGS_MAX: Final = 65_536
 """Of one session; one more is ENOMEM, as beyond vm.max_map_count (mmap(2))."""
-PAGES_BYTES_MAX: Final = 4 << 30
-"""Of all files that are fetched at one time: they are in memory."""
-CHUNK_BYTES: Final = 1 << 20
 
 
 class Mappings:
@@ -52,30 +54,41 @@ class Mappings:
         """Session -> ino -> whether it may store."""
         self._users: dict[int, dict[int, bool]] = {}
         """The same by ino."""
+        self._bytes = MappedBytes(tree, self._fetched_bytes)
         with self._store.transaction():
             for session, ino, lower, writable in self._store.execute("SELECT * FROM mapping"):
                 self._set(session, ino, bool(writable))
                 self._handles.hold(ino, lower)
+            self._take_up()
         self.handlers: Mapping[int, Handler] = {
             BY_NAME["Donate"].opcode: self.donate,
             BY_NAME["MapShared"].opcode: self.map,
             BY_NAME["FetchMapping"].opcode: self.fetch,
             BY_NAME["Unmap"].opcode: self.unmap,
-            BY_NAME["SyncMapping"].opcode: self.sync,
+            BY_NAME["Sync"].opcode: self.sync,
+            BY_NAME["SyncMapping"].opcode: self.sync_mapping,
         }
 
     def has_any(self, session: int) -> bool:
         return session in self._mapped
 
     def donate(self, session: Session, request: DonateRequest) -> WithDescriptor:
-        """For private mappings: the lower file itself, with an offset of its own. EBADF; EMFILE; EOPNOTSUPP: the
-        bytes are not the lower file's, or the handle may not read."""
+        """For private mappings: the lower file itself, with an offset of its own, or the memfd of a file that is
+        mapped shared. EBADF; EMFILE; EOPNOTSUPP: its bytes are in neither, or the handle may not read."""
         file = self._handles.get(session.number, request.handle)
         inode = self._tree.open_inode(file)
-        if not file.readable or not inode.is_regular or not file.shared.direct:
+        pages = file.shared.pages
+        if not file.readable or not inode.is_regular or not (file.shared.direct or pages):
             raise ErrnoError(errno.EOPNOTSUPP)
-        descriptor = self._tree.lower.reopen(self._handles.lower_fd(file.shared))
-        return WithDescriptor(DonateResponse(attributes=self._tree.attributes(inode)), descriptor)
+        if pages is None:
+            descriptor = self._tree.lower.reopen(self._handles.lower_fd(file.shared))
+        else:
+            try:
+                descriptor = pages.descriptor(False)
+            except OSError as error:
+                raise ErrnoError(error.errno or errno.EMFILE, "memfd") from None
+        attributes = self._tree.attributes(inode)
+        return WithDescriptor(DonateResponse(attributes=attributes, mapped=pages is not None), descriptor)
 
     def map(self, session: Session, request: MapSharedRequest) -> MapSharedResponse:
         """mmap(2) with MAP_SHARED. EBADF; EACCES: not open for what is asked; ENODEV: no regular file; ENOMEM."""
@@ -101,10 +114,11 @@ class Mappings:
         shared = self._shared(request.ino)
         inode = self._tree.inode(shared.ino, shared.lower)
         try:
-            if shared.pages is None:
-                shared.pages = self._load(shared, inode)
-                shared.direct = False
-            descriptor = shared.pages.descriptor(writable)
+            pages = shared.pages
+            if pages is None:
+                pages = self._bytes.load(shared, inode)
+                self._use(shared, pages)
+            descriptor = pages.descriptor(writable)
         except OSError as error:
             raise ErrnoError(error.errno or errno.ENOMEM, "memfd") from None
         return WithDescriptor(FetchMappingResponse(attributes=self._tree.attributes(inode)), descriptor)
@@ -114,15 +128,36 @@ class Mappings:
         mapping stays."""
         writable = self._require(session, request.ino)
         if writable and self._stores_alone(session.number, request.ino):
-            self._write_back(request.ino, 0, None)
+            self._bytes.write_back(self._shared(request.ino))
         self._remove(session.number, request.ino)
         return UnmapResponse()
 
-    def sync(self, session: Session, request: SyncMappingRequest) -> SyncMappingResponse:
+    def sync(self, session: Session, request: SyncRequest) -> SyncResponse:
+        """fsync(2), sync(2): everything committed survives a power failure, and so does what anybody stored
+        through a mapping of the file, or of any. EBADF; ENOSPC."""
+        if not request.handle:
+            self._make_durable([self._shared(ino) for ino in self._users], 0, None)
+            return SyncResponse()
+        file = self._handles.get(session.number, request.handle)
+        if file.path_only:
+            raise ErrnoError(errno.EBADF)
+        self._make_durable([file.shared], 0, None)
+        return SyncResponse()
+
+    def sync_mapping(self, session: Session, request: SyncMappingRequest) -> SyncMappingResponse:
         """msync(2). EBADF: not mapped; ENOSPC."""
         self._require(session, request.ino)
-        self._write_back(request.ino, request.offset, request.offset + request.length if request.length else None)
+        end = request.offset + request.length if request.length else None
+        self._make_durable([self._shared(request.ino)], request.offset, end)
         return SyncMappingResponse()
+
+    def _make_durable(self, files: list[OpenInode], start: int, end: int | None) -> None:
+        """Writes back, then flushes. A transaction of its own: writing back once more does no harm."""
+        if any(shared.pages is not None for shared in files):
+            with self._store.transaction():
+                for shared in files:
+                    self._bytes.write_back(shared, start, end)
+        self._tree.extents.sync()
 
     def inherit(self, session: int, target: int) -> None:
         """Every mapping of the session is the target's too, which has none."""
@@ -137,13 +172,58 @@ class Mappings:
             row = self._tree.inodes.get(ino)
             vanishes = row is not None and not row.nlink and shared.holders == 1
             if writable and not vanishes and self._stores_alone(session.number, ino):
-                try:
-                    with self._store.savepoint():
-                        self._write_back(ino, 0, None)
-                except ErrnoError as error:
-                    # As when a file system cannot write back a dirty page: nobody is left who could be told.
-                    sys.stderr.write(f"farcall: file server: inode {ino}: stores by mmap are lost: {error}\n")
+                self._write_back_unheard(shared)
             self._remove(session.number, ino)
+
+    def write_back_all(self) -> None:
+        """Before the server stops, and with it perhaps all that have the memfds."""
+        for ino in self._users:
+            with self._store.transaction():
+                self._write_back_unheard(self._shared(ino))
+
+    def _write_back_unheard(self, shared: OpenInode) -> None:
+        try:
+            with self._store.savepoint():
+                self._bytes.write_back(shared)
+        except ErrnoError as error:
+            # As when a file system cannot write back a dirty page: nobody is left who could be told.
+            sys.stderr.write(f"farcall: file server: inode {shared.ino}: stores by mmap are lost: {error}\n")
+
+    # The memfds
+
+    def _use(self, shared: OpenInode, pages: SharedPages) -> None:
+        """From now on the inode's bytes are there, and the next server is to find them."""
+        with self._store.transaction():
+            row = (shared.ino, boot_id(), *pages.identity)
+            self._store.execute("INSERT OR REPLACE INTO pages VALUES(?, ?, ?, ?)", row)
+        shared.pages, shared.direct = pages, False
+
+    def _take_up(self) -> None:
+        """The memfds of the server before."""
+        rows = self._store.execute("SELECT ino, boot, device, file FROM pages").fetchall()
+        left = {(device, file): ino for ino, boot, device, file in rows if boot == boot_id()}
+        found = find_memfds(left.keys()) if left else {}
+        for key, descriptor in found.items():
+            shared = self._shared(left[key])
+            try:
+                size_bytes = self._tree.inode(shared.ino, shared.lower).size
+            except ErrnoError:  # a lower file that is another one by now
+                os.close(descriptor)
+                continue
+            shared.pages = SharedPages.adopted(descriptor, size_bytes)
+        for ino, *_ in rows:
+            if self._shared(ino).pages is None:
+                self._store.execute("DELETE FROM pages WHERE ino = ?", (ino,))
+                if any(self._users[ino].values()):
+                    sys.stderr.write(
+                        f"farcall: file server: inode {ino}: nobody has its pages any more; stores by "
+                        "mmap since they were last synced are lost\n"
+                    )
+
+    def _fetched_bytes(self) -> int:
+        """Of memory."""
+        found = (self._shared(ino).pages for ino in self._users)
+        return sum(pages.used_bytes() for pages in found if pages is not None)
 
     # Who has what
 
@@ -177,6 +257,8 @@ class Mappings:
         self._store.execute("DELETE FROM mapping WHERE session = ? AND ino = ?", (session, ino))
         self._set(session, ino, None)
         self._store.on_rollback(lambda: self._set(session, ino, writable))
+        if ino not in self._users:
+            self._store.execute("DELETE FROM pages WHERE ino = ?", (ino,))
         self._store.on_commit(lambda: self._drop_unused(shared))
         self._handles.let_go(shared)
         self._tree.closed(ino)
@@ -194,88 +276,3 @@ class Mappings:
                 table[key].pop(value, None)
                 if not table[key]:
                     del table[key]
-
-    # Bytes
-
-    def _load(self, shared: OpenInode, inode: Inode) -> SharedPages:
-        """The file's bytes in a memfd. ErrnoError (ENOMEM: too many); OSError."""
-        total = sum(end - start for start, end in self._stored(inode))
-        for ino in self._users:
-            other = self._shared(ino).pages
-            total += other.used_bytes() if other is not None else 0
-        if total > PAGES_BYTES_MAX:
-            raise ErrnoError(errno.ENOMEM, "too much is mapped")
-        pages = SharedPages("file", inode.size)
-        try:
-            for start, end in self._stored(inode):
-                for offset in range(start, end, CHUNK_BYTES):
-                    view = memoryview(bytearray(min(CHUNK_BYTES, end - offset)))
-                    self._read_store(shared, inode, offset, view)
-                    pages.write(view, offset)
-        except BaseException:
-            pages.close()
-            raise
-        return pages
-
-    def _stored(self, inode: Inode) -> Iterator[tuple[int, int]]:
-        """The parts of the file that the store does not know to be holes."""
-        if not inode.row:
-            yield 0, inode.size
-            return
-        for extent in self._tree.extents.map(inode.ino):
-            if extent.offset < inode.size:
-                yield extent.offset, min(extent.end, inode.size)
-
-    def _read_store(self, shared: OpenInode, inode: Inode, offset: int, view: memoryview) -> None:
-        """What the store says is there; zeros where a lower file has become shorter."""
-        if inode.row:
-            self._tree.extents.read(
-                inode.ino,
-                offset,
-                view,
-                lambda piece, position: self._handles.read_lower(shared, piece, position),
-            )
-            return
-        while len(view):
-            count = self._handles.read_lower(shared, view, offset)
-            if not count:
-                return
-            view, offset = view[count:], offset + count
-
-    def _write_back(self, ino: int, start: int, end: int | None) -> None:
-        """Commits what the memfd has and the store has not. ErrnoError (ENOSPC)."""
-        shared = self._shared(ino)
-        if shared.pages is None:
-            return
-        inode = self._tree.inode(ino, shared.lower)
-        end = inode.size if end is None else min(end, inode.size)
-        row: Inode | None = None
-        for part, until in shared.pages.data(start, end):
-            for offset in range(part, until, CHUNK_BYTES):
-                view = memoryview(bytearray(min(CHUNK_BYTES, until - offset)))
-                stored = memoryview(bytearray(len(view)))
-                shared.pages.read(view, offset)
-                self._read_store(shared, inode, offset, stored)
-                for first, last in _differing(view, stored):
-                    row = row or self._tree.touch(inode)
-                    self._tree.extents.write(ino, offset + first, view[first:last])
-                inode = row or inode
-        if row is not None:
-            now = self._tree.now_ns()
-            self._tree.inodes.put(row._replace(mtime_ns=now, ctime_ns=now, generation=row.generation + 1))
-
-
-def _differing(ours: memoryview, theirs: memoryview) -> Iterator[tuple[int, int]]:
-    """The runs of pages (from the start of the buffers) that are not the same."""
-    if ours == theirs:
-        return
-    first = -1
-    for at in range(0, len(ours), PAGE_BYTES):
-        same = ours[at : at + PAGE_BYTES] == theirs[at : at + PAGE_BYTES]
-        if same and first >= 0:
-            yield first, at
-            first = -1
-        elif not same and first < 0:
-            first = at
-    if first >= 0:
-        yield first, len(ours)

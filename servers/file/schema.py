@@ -2,7 +2,7 @@
 
 from typing import Final
 
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 """Of the database (PRAGMA user_version); raised with every change that older servers cannot read."""
 
 _LAYOUT_2: Final = """
@@ -19,6 +19,9 @@ CREATE TABLE lock(ino INTEGER NOT NULL, kind INTEGER NOT NULL, owner INTEGER NOT
 CREATE TABLE mapping(session INTEGER NOT NULL, ino INTEGER NOT NULL, lower BLOB, writable INTEGER NOT NULL,
     PRIMARY KEY(session, ino)) WITHOUT ROWID"""
 """What came with layout 2."""
+_LAYOUT_3: Final = """
+-- The inode's bytes are in this memfd, of that boot of the host, while somebody has it mapped shared.
+CREATE TABLE pages(ino INTEGER PRIMARY KEY, boot TEXT NOT NULL, device INTEGER NOT NULL, file INTEGER NOT NULL)"""
 
 SCHEMA: Final = f"""
 CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -43,6 +46,7 @@ CREATE TABLE extent(id INTEGER PRIMARY KEY, ino INTEGER NOT NULL, offset INTEGER
 CREATE TABLE xattr(ino INTEGER NOT NULL, name BLOB NOT NULL, value BLOB,
     PRIMARY KEY(ino, name)) WITHOUT ROWID;
 {_LAYOUT_2.strip()};
+{_LAYOUT_3.strip()};
 CREATE TABLE device(dev INTEGER PRIMARY KEY, number INTEGER NOT NULL);
 CREATE TABLE alias(device INTEGER NOT NULL, ino INTEGER NOT NULL, guest INTEGER NOT NULL,
     PRIMARY KEY(device, ino)) WITHOUT ROWID;
@@ -56,6 +60,9 @@ INSERT INTO description SELECT row_number() OVER (ORDER BY session, handle), ino
     parent_lower, name FROM handle_1;
 INSERT INTO handle SELECT session, handle, row_number() OVER (ORDER BY session, handle) FROM handle_1;
 DROP TABLE handle_1;
+""",
+    2: f"""
+{_LAYOUT_3.strip()};
 """,
 }
 """Layout -> the statements that make the next one of it, in one transaction."""

@@ -79,7 +79,12 @@ class FileService:
         self._mappings.session_ended(session)
 
     def close(self) -> None:
-        """Gives back descriptors and the state; everything committed stays."""
+        """Gives back descriptors and the state; everything committed stays, what is in memfds included."""
+        self._mappings.write_back_all()
+        self.release()
+
+    def release(self) -> None:
+        """As close, leaving the memfds to whoever has them: all that remains of a server that is killed."""
         self._handles.close()
         self._extents.close()
         self._lower.close()

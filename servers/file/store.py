@@ -78,6 +78,7 @@ class Store:
         self._clean = 0
         """Changes ever made, when the transaction began."""
         self._undo: list[Callable[[], None]] = []
+        self._before_commit: list[Callable[[], None]] = []
         self._on_commit: list[Callable[[], None]] = []
         self._caches: list[Callable[[], None]] = []
         self._sessions: dict[int, Session] = {}
@@ -171,8 +172,12 @@ class Store:
         before = self._clean = self._connection.total_changes()
         try:
             yield
+            if self._before_commit:
+                last, self._before_commit = self._before_commit, []
+                for action in last:
+                    action()
         except BaseException:
-            self._roll_back("ROLLBACK", before, 0, 0)
+            self._roll_back("ROLLBACK", before, (0, 0, 0))
             self._open = False
             raise
         step("store-commit")
@@ -195,25 +200,26 @@ class Store:
         clean = before == self._clean
         if not clean:
             self._connection.execute("SAVEPOINT handler")
-        undo, on_commit = len(self._undo), len(self._on_commit)
+        lengths = len(self._undo), len(self._before_commit), len(self._on_commit)
         try:
             yield
         except BaseException:
             statements = "ROLLBACK; BEGIN IMMEDIATE" if clean else "ROLLBACK TO handler; RELEASE handler"
-            self._roll_back(statements, before, undo, on_commit)
+            self._roll_back(statements, before, lengths)
             if clean:
                 self._clean = self._connection.total_changes()
             raise
         if not clean:
             self._connection.execute("RELEASE handler")
 
-    def _roll_back(self, statements: str, before: int, undo: int, on_commit: int) -> None:
+    def _roll_back(self, statements: str, before: int, lengths: tuple[int, int, int]) -> None:
+        undo, before_commit, on_commit = lengths
         changed = self._connection.total_changes() != before
         try:
             self._connection.execute(statements)
         except apsw.Error as error:
             end_process(f"rollback failed: {error}")
-        del self._on_commit[on_commit:]
+        del self._before_commit[before_commit:], self._on_commit[on_commit:]
         while len(self._undo) > undo:
             self._undo.pop()()
         if changed:
@@ -224,6 +230,12 @@ class Store:
         """Has `undo` called if what is being done now is rolled back; latest first."""
         assert self._open, "a change needs a transaction"
         self._undo.append(undo)
+
+    def before_commit(self, action: Callable[[], None]) -> None:
+        """As on_commit, but right before: nothing rolls back any more, and only the process's death can prevent
+        the commit. The action must be one that its repetition, by the same call made again, does no harm to."""
+        assert self._open, "a change needs a transaction"
+        self._before_commit.append(action)
 
     def on_commit(self, action: Callable[[], None]) -> None:
         """Has `action` called once what is being done now is committed; not if it is rolled back."""

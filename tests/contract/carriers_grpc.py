@@ -11,6 +11,7 @@ import trio
 
 from farcall.v1.session_pb2 import HelloRequest, HelloResponse
 from ipc.address import Address
+from ipc.beside_grpc import PassingLink, has_way
 from ipc.endpoint import Channel, Endpoint, Peer
 from ipc.grpc_client import GrpcLink, UnaryChannel
 from ipc.grpc_server import serve_grpc
@@ -18,7 +19,7 @@ from ipc.limits import HELLO_TIMEOUT_S, PROTOCOL_MAX, PROTOCOL_MIN
 from ipc.message import Call, Reply
 from ipc.operations import BY_NAME
 from ipc.ring_client import RingChannel
-from ipc.ring_server import RingServer
+from ipc.ring_server import RingServer, serve_rings
 from ipc.seams import HostClock
 
 if TYPE_CHECKING:
@@ -96,9 +97,9 @@ class ClosedInThread:
 
 
 class Gateway:
-    """As GrpcLink, with the Hello that was said before the ring was made."""
+    """As the link, with the Hello that was said before the ring was made."""
 
-    def __init__(self, link: GrpcLink) -> None:
+    def __init__(self, link: PassingLink) -> None:
         self.submit, self.closed = link.submit, link.closed
 
     def hello(self, request: HelloRequest, peer: Peer) -> HelloResponse:
@@ -106,7 +107,7 @@ class Gateway:
 
 
 class GrpcGateway:
-    """Worker, ring, gateway, stream, server."""
+    """Worker, ring, gateway, stream, server; and what passes beside the stream."""
 
     name = "gRPC stream"
 
@@ -115,9 +116,14 @@ class GrpcGateway:
         from tests.contract.carriers import Doorbell, ThreadHost
 
         peer = Peer("worker", "ring")
-        async with serving_grpc(endpoint, Address(path=str(directory / "server"))) as address:
+        async with (
+            trio.open_nursery() as passing,
+            serving_grpc(endpoint, Address(path=str(directory / "server"))) as address,
+        ):
+            await passing.start(serve_rings, address.ring_path, endpoint)
             link = await GrpcLink.connect(address, CLOCK, deadline=CLOCK.monotonic_s() + HELLO_TIMEOUT_S)
-            server = RingServer(Gateway(link))
+            assert has_way(address)
+            server = RingServer(Gateway(PassingLink(link, passing)))
 
             async def connect() -> tuple[HelloResponse, Channel]:
                 response = await link.hello(REQUEST)
@@ -132,3 +138,4 @@ class GrpcGateway:
                     yield ThreadHost(connect)
                     nursery.cancel_scope.cancel()
             await link.aclose()
+            passing.cancel_scope.cancel()

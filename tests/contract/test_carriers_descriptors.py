@@ -1,4 +1,4 @@
-"""A host descriptor beside a reply: rings and direct calls carry it, gRPC refuses the operation."""
+"""A host descriptor beside a reply: rings, direct calls and links on one host carry it, unary gRPC refuses."""
 
 import fcntl
 import os
@@ -24,7 +24,7 @@ from tests.contract.carriers import CARRIERS, CLIENT_LIMIT_S, Carrier, Doorbell,
 from tests.contract.test_carriers_calls import answer, serving
 
 GET_PATH = BY_NAME["GetPath"]
-CAN_CARRY = {"direct", "ring", "adopted ring"}
+CAN_CARRY = {"direct", "ring", "adopted ring", "gRPC stream"}
 ALL_CARRIERS = pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: carrier.name)
 WITH_DESCRIPTORS = pytest.mark.parametrize(
     "carrier", [carrier for carrier in CARRIERS if carrier.name in CAN_CARRY], ids=lambda carrier: carrier.name

@@ -76,7 +76,6 @@ def file_requests() -> list[tuple[Message, bytes]]:
         (lock(file_pb2.LOCK_TYPE_WRITE), b""),
         (lock(file_pb2.LOCK_TYPE_UNLOCK, start=8, length=8), b""),
         (file_pb2.MapSharedRequest(handle=1, writable=True), b""),
-        (file_pb2.SyncMappingRequest(ino=FIRST_INO), b""),
         (file_pb2.InheritRequest(target_session=HEIR, target_secret=HEIR_SECRET), b""),
         (file_pb2.UnmapRequest(ino=FIRST_INO), b""),
         (file_pb2.CloseRequest(handle=2), b""),

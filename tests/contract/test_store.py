@@ -74,7 +74,7 @@ def test_layout_1_is_taken_over(tmp_path: Path) -> None:
     with closing(Store(tmp_path, HostRandom())) as store:
         session = open_session(store)
     with closing(apsw.Connection(str(tmp_path / DATABASE))) as connection:
-        for table in ("handle", "description", "lock", "mapping"):
+        for table in ("handle", "description", "lock", "mapping", "pages"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute(LAYOUT_1_HANDLES)
     for _ in range(2):
@@ -86,6 +86,18 @@ def test_layout_1_is_taken_over(tmp_path: Path) -> None:
                 (5, 9, 2, 70, 1, b"a/f", 60, b"a", b"f"),
             ]
             assert store.value("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'handle%'") == 1
+
+
+def test_layout_2_is_taken_over(tmp_path: Path) -> None:
+    with closing(Store(tmp_path, HostRandom())) as store:
+        session = open_session(store)
+    with closing(apsw.Connection(str(tmp_path / DATABASE))) as connection:
+        connection.execute("DROP TABLE pages")
+        connection.execute("PRAGMA user_version=2")
+    for _ in range(2):
+        with closing(Store(tmp_path, HostRandom())) as store:
+            assert store.session(session.number) == session
+            assert store.value("SELECT count(*) FROM pages") == 0
 
 
 def test_sessions_of_another_state_have_other_numbers(tmp_path: Path) -> None:
@@ -101,17 +113,19 @@ def test_hooks_run_when_they_should(ledger: Store) -> None:
     done: list[str] = []
     with ledger.transaction():
         ledger.on_commit(partial(done.append, "commit"))
+        ledger.before_commit(partial(done.append, "before"))
         ledger.on_rollback(partial(done.append, "rollback"))
         with pytest.raises(FailureError), ledger.savepoint():
             ledger.on_commit(partial(done.append, "inner commit"))
+            ledger.before_commit(partial(done.append, "inner before"))
             ledger.on_rollback(partial(done.append, "inner first"))
             ledger.on_rollback(partial(done.append, "inner last"))
             raise FailureError
         assert done == ["inner last", "inner first"]
-    assert done == ["inner last", "inner first", "commit"]
+    assert done == ["inner last", "inner first", "before", "commit"]
     with ledger.transaction():
         pass
-    assert done == ["inner last", "inner first", "commit"]
+    assert done == ["inner last", "inner first", "before", "commit"]
 
 
 def test_caches_are_cleared_only_if_a_change_was_undone(ledger: Store) -> None:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.e2e import harness
@@ -135,12 +135,20 @@ def bounded(argv: list[str], stdin: bytes, directory: str, limit_s: float = LIMI
     ) as process:
         try:
             stdout, stderr = process.communicate(stdin, timeout=limit_s)
-            status: int | str = process.returncode
+            code = process.returncode
+            status: int | str = code if code >= 0 else 128 - code  # as a shell's, and farcall's
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             stdout, stderr = process.communicate()
             status = f"ended by the test after {limit_s} s"
     return Ran(stdout, stderr, status)
+
+
+def as_shells_tell(ran: Ran) -> Ran:
+    """Death by signal n as 128 + n, which is all that farcall's own exit status can say of its guest's."""
+    if isinstance(ran.status, int) and ran.status < 0:
+        return replace(ran, status=128 - ran.status)
+    return ran
 
 
 @dataclass(frozen=True)
@@ -151,7 +159,8 @@ class ChrootPlace:
 
     def run(self, argv: list[str], directory: str, stdin: bytes = b"", limit_s: float = LIMIT_S) -> Ran:
         door = [sys.executable, "-I", "-S", str(Path(__file__).with_name("native.py"))]
-        return bounded([*door, str(self.root), directory, "proc", *argv], stdin, directory, limit_s)
+        ran = bounded([*door, str(self.root), directory, "proc", *argv], stdin, directory, limit_s)
+        return as_shells_tell(ran)
 
 
 @dataclass(frozen=True)
@@ -164,7 +173,7 @@ class HostPlace:
     def run(self, argv: list[str], directory: str, stdin: bytes = b"", limit_s: float = LIMIT_S) -> Ran:
         script = 'mount --bind "$0" "$1" && cd "$2" && shift 2 && exec "$@"'
         door = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", script, str(self.copy), str(self.work), directory]
-        return bounded([*door, *argv], stdin, directory, limit_s)
+        return as_shells_tell(bounded([*door, *argv], stdin, directory, limit_s))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from client_vm import command, host, worker
+from client_vm import command, host, shared_offsets, worker
 from client_vm.control import SPARE_DESCRIPTORS_MAX, ControlSocket
 from client_vm.house import READY_NAME
 from client_vm.process_table import P_ALL
@@ -356,7 +356,7 @@ def restart(fake: Fake) -> int:
 def _main(control: socket.socket, doorbell: socket.socket, parent: int, *, offsets: int) -> NoReturn:
     def become() -> Fake:
         host.die_with_parent(parent, signal.SIGKILL)
-        assert os.fstat(offsets).st_size == 16 << 20
+        assert os.fstat(offsets).st_size == shared_offsets.MEMORY_BYTES
         return Fake(2, control, doorbell)
 
     def begin(fake: Fake) -> int:

@@ -27,6 +27,8 @@ MARK = "FARCALL_TEST_MARK"
 LIMIT_S = 40.0
 GONE_S = 2.0
 """How long whatever a run started may outlive it."""
+ROLES = {"farcall-guest": "worker", "farcall-file": "file", "farcall-memory": "memory"}
+"""By the name of the process."""
 ACTS = Path(__file__).with_name("guests") / "acts.c"
 
 
@@ -121,11 +123,9 @@ class World:
     def roles(self, kernel: int) -> dict[str, int]:
         """The pids of a run's processes by role: kernel, worker, file, memory; as many as there are."""
         roles = {"kernel": kernel}
-        for pid, command in self.processes().items():
-            if "-m servers" in command:
-                roles[command.split("-m servers ")[1].split()[0]] = pid
-            elif pid != kernel and Path(f"/proc/{pid}/comm").read_text().strip() == "farcall-guest":
-                roles["worker"] = pid
+        for pid in self.processes():
+            if role := ROLES.get(name_of(pid)):
+                roles[role] = pid
         return roles
 
     def left(self) -> list[str]:
@@ -201,6 +201,11 @@ def errors(process: subprocess.Popen[bytes]) -> str:
     """What a run that has ended wrote to stderr."""
     assert process.stderr is not None
     return process.stderr.read().decode()
+
+
+def name_of(pid: int) -> str:
+    """The process's name, as /proc/PID/comm has it."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def state(pid: int) -> str:

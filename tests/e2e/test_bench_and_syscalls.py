@@ -1,15 +1,19 @@
 """`farcall bench` and `farcall syscalls`, as a user runs them."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from client_vm import bench
+from client_vm.architecture import X86_64
+from client_vm.errors import StartError
 from client_vm.rows import TABLE
 from client_vm.syscall_table_page import support
 from tests.e2e.harness import FARCALL
+from tests.e2e.roots import busybox
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -46,6 +50,46 @@ def test_compute_is_compared_with_raw_unicorn(tmp_path: Path) -> None:
     assert done.returncode == int(any(figure["missed"] for figure in figures))
 
 
+@pytest.mark.timeout(320)
+def test_children_and_pipes_are_compared_with_the_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    target = tmp_path / "figures.json"
+    status = bench.main(["fork", "pipe", "--json", str(target)])
+    figures = json.loads(target.read_text())
+    assert status == int(any(figure["missed"] for figure in figures))
+    limits = {(row["case"], row["architecture"], row["what"]): row["limit"] for row in figures}
+    for architecture in ("x86_64", "arm64"):
+        assert limits["fork", architecture, "farcall"] == 6.0
+        assert limits["pipe", architecture, "farcall / native"] == 2.0
+    values = {(row["case"], row["architecture"], row["what"]): row["value"] for row in figures}
+    for case in ("fork", "pipe"):
+        assert 0 < values[case, "x86_64", "native"] < values[case, "x86_64", "farcall"]
+
+
+@pytest.mark.timeout(320)
+def test_children_execute_programs_of_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    monkeypatch.setenv("PATH", str(busybox("x86_64").parent), prepend=os.pathsep)
+    for case, run, limit in (("exec", bench.bench_exec, 40.0), ("python", bench.bench_python, 1200.0)):
+        found = {(each.architecture, each.what): each for each in run()}
+        assert {each.case for each in found.values()} == {case}
+        for architecture in ("x86_64", "arm64"):
+            assert found[architecture, "farcall"].limit == limit
+        assert 0 < found["x86_64", "native"].value < found["x86_64", "farcall"].value
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StartError, match=r"exec wants busybox \(apt-get install busybox-static\)"):
+        bench.bench_exec()
+
+
+def test_a_child_that_fails_has_no_figure(tmp_path: Path) -> None:
+    program = bench.PROGRAMS / "bench-x86_64"
+    for arguments in (["spawn", "1", str(program), "no such mode"], ["spawn", "1", str(tmp_path)], ["spawn"]):
+        native = subprocess.run([program, *arguments], capture_output=True, timeout=20, check=False)
+        assert native.returncode == 1
+    with pytest.raises(StartError):
+        bench.farcall_ns(X86_64, "spawn", "1", str(program), "no such mode")
+
+
 def test_a_missed_limit_is_exit_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,7 +120,9 @@ def test_syscalls_json_is_the_table() -> None:
         assert rows[name]["status"] == ("partial" if TABLE.rows[name].partial else "full")
         assert bool(rows[name]["reason"]) == (rows[name]["status"] == "partial")
     refused = [row for row in rows.values() if row["status"] == "refused"]
-    assert all(row["errno"] == "ENOSYS" and row["reason"] for row in refused)
+    assert all(row["reason"] for row in refused)
+    others = {row["name"]: row["errno"] for row in refused if row["errno"] != "ENOSYS"}
+    assert others == {"pidfd_getfd": "EPERM"}  # as where ptrace(2) is not allowed
 
 
 def test_syscalls_for_people() -> None:

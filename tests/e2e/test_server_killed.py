@@ -4,16 +4,12 @@ guest goes on, and what it asked for happened once."""
 import itertools
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
-from servers.steps import CRASH_AT
-from tests.e2e.processes import Server, command, environment, read_line
+from tests.e2e.by_hand import COMMITTED, UNCOMMITTED, ByHand, killed_itself
 from tests.e2e.runs import LIMIT_S, World, await_line, errors, send, silent, world
 from tests.e2e.usage import usage
 from tests.guests.build import build
@@ -21,8 +17,6 @@ from tests.guests.build import build
 ARCHS = ("x86_64", "arm64")
 DEPLOYMENTS = ("ring", "grpc-unix", "grpc-tcp")
 CELLS = list(itertools.product(ARCHS, DEPLOYMENTS))
-COMMITTED, UNCOMMITTED = "commit", "record"
-"""Steps of servers/dispatch.py: after the transaction and before the reply; before the transaction's end."""
 CHANGES = (
     ("append", "Append"),
     ("mkdir", "MakeDirectory"),
@@ -45,69 +39,6 @@ SLACK = 8 << 20
 def runs() -> Iterator[World]:
     with world() as made:
         yield made
-
-
-@dataclass
-class ByHand:
-    """A server that is started again and again: at the same address, and for "file" on the same state."""
-
-    kind: str
-    deployment: str
-    folder: Path
-    held: ExitStack
-    address: str = ""
-    crashes: list[str] = field(default_factory=list)
-    """Where the servers so far were to be killed; empty if nowhere."""
-
-    def __post_init__(self) -> None:
-        self._own: tuple[object, ...] = ()
-        self.root = self.folder / "root"
-        if self.kind == "file":
-            self.root.mkdir()
-            self._own = ("--state", self.folder / "state", "--root", self.root)
-
-    def start(self, crash_at: str = "") -> Server:
-        """A server that kills itself at that step; one that is ready, if there is none.
-
-        An armed one is not waited for: a guest that has called already may have it killed before it is ready.
-        """
-        listen = self.address
-        if not listen:
-            listen = "127.0.0.1:0" if self.deployment == "grpc-tcp" else f"unix:{self.folder}/{self.kind}"
-        self.crashes.append(crash_at)
-        process = subprocess.Popen(
-            command(self.kind, "--listen", listen, *self._own),
-            env=environment(**{CRASH_AT: crash_at} if crash_at else {}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        self.held.callback(_end, process)
-        server = Server(process, listen)
-        if not crash_at or not self.address:
-            assert process.stdout is not None
-            line = read_line(process.stdout.fileno())
-            assert line.startswith("ready "), server.errors()
-            self.address = server.address = line.removeprefix("ready ").strip()
-        return server
-
-    def options(self) -> list[str]:
-        """Of `farcall run`, to use this server."""
-        transport = "ring" if self.deployment == "ring" else "grpc"
-        return ["--transport", transport, f"--{self.kind}", self.address]
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
-    process.wait(LIMIT_S)
-    for pipe in (process.stdout, process.stderr):
-        assert pipe is not None
-        pipe.close()
-
-
-def killed_itself(server: Server) -> None:
-    assert server.process.wait(LIMIT_S) == -signal.SIGKILL, server.errors()
 
 
 @pytest.mark.parametrize("step", [COMMITTED, UNCOMMITTED])

@@ -14,6 +14,14 @@ ENVIRONMENT: Final = {"GUEST_VARIABLE": "a b=c"}
 """The whole of it."""
 SEGV, BUS, FPE, ILL, TRAP, ABRT = 139, 135, 136, 132, 133, 134
 
+MOVABLE: Final = ("auxv", "hello", "memory", "pseudo", "stack")
+"""Programs to which it matters where they are loaded: they run as static-PIE too."""
+
+
+def kinds(name: str) -> tuple[str, ...]:
+    """How the program is built, of build.KINDS."""
+    return ("static", "static-pie") if name in MOVABLE else ("static",)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -68,9 +76,10 @@ ROUNDS: Final = os.environ.get("FARCALL_ROUNDS", "1000")
 """How often the racing programs try."""
 RACES: Final = ("race_append", "race_children", "race_futex", "race_signal", "race_threads")
 PROCESS_NAMES: Final = (
-    *("clone_flags", "epolls", "event_fds", "exec", "fork_wait", "futexes", "groups", "locks", "pipes", "robust"),
-    *("shared_files", "shared_memory", "signal_faults", "signal_frames", "signal_restart", "signals", "spawn"),
-    *("threads", "timers", "waiting"),
+    *("clone_flags", "epolls", "event_fds", "exec", "fifos", "fork_wait", "futexes", "groups", "locks"),
+    *("pidfds", "pipes", "proc_others", "robust", "shared_files", "shared_memory", "signal_faults"),
+    *("signal_frames", "signal_origins", "signal_restart", "signals", "socketpairs", "spawn", "threads"),
+    *("timers", "timers_created", "waiting"),
 )
 PROCESSES: Final = tuple(Case(n) for n in PROCESS_NAMES) + tuple(Case(n, (ROUNDS,)) for n in RACES)
 """Programs of several processes, of threads and of signals: test_processes.py runs them."""

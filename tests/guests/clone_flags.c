@@ -34,10 +34,10 @@ static void test_without_signal(void) {
     int status = 0;
     EQUAL(waitpid(pid, &status, __WALL), pid);
     EQUAL(WEXITSTATUS(status), 5);
+    signal(SIGUSR1, SIG_IGN);
     pid = raw_clone(SIGUSR1);
     if (pid == 0)
         _exit(6);
-    signal(SIGUSR1, SIG_IGN);
     EQUAL(waitpid(pid, &status, __WCLONE), pid);
     EQUAL(WEXITSTATUS(status), 6);
     signal(SIGUSR1, SIG_DFL);

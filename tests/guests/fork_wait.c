@@ -1,5 +1,6 @@
 /* fork, wait4, waitid: what a child has of its own, what it shares, how it is told of, and orphans. */
 #include "children.h"
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -155,6 +156,25 @@ static void test_ignored(void) {
     signal(SIGCHLD, SIG_DFL);
 }
 
+/* A child has its parent's processors, and changes its own alone. */
+static void test_processors(void) {
+    cpu_set_t all, one, seen;
+    EQUAL(sched_getaffinity(0, sizeof all, &all), 0);
+    int first = 0;
+    while (!CPU_ISSET(first, &all))
+        first++;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    EQUAL(sched_setaffinity(0, sizeof one, &one), 0);
+    pid_t child = fork();
+    if (!child)
+        _exit(sched_getaffinity(0, sizeof seen, &seen) || !CPU_EQUAL(&one, &seen) || sched_setaffinity(0, sizeof all, &all));
+    EQUAL(ended(child), 0);
+    EQUAL(sched_getaffinity(0, sizeof seen, &seen), 0);
+    CHECK(CPU_EQUAL(&one, &seen));
+    EQUAL(sched_setaffinity(0, sizeof all, &all), 0);
+}
+
 static void test_many(void) {
     pid_t pids[40];
     for (int n = 0; n < 40; n++) {
@@ -177,6 +197,7 @@ int main(void) {
     test_descriptors();
     test_orphans();
     test_ignored();
+    test_processors();
     test_many();
     return finish("fork_wait");
 }

@@ -10,11 +10,13 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/xattr.h>
 
 #define PAGE 4096
-enum { BASE = 20, FILE_F, FILE_O, DIRECTORY, EPOLL, TIMER, COUNTER, READER, WRITER, FDS = 600, SCRIPT_BYTES = 4 << 20 };
+enum { BASE = 20, FILE_F, FILE_O, DIRECTORY, EPOLL, TIMER, COUNTER, READER, WRITER, SENDER, RECEIVER, ITSELF };
+enum { FDS = 600, SCRIPT_BYTES = 4 << 20 };
 static char script[SCRIPT_BYTES];
 static char *areas; /* per argument: two writable pages, an unmapped one, one to be made read-only */
 static int calls, changed;
@@ -60,6 +62,9 @@ static void waitable(void) {
     place(epoll_create1(0), EPOLL);
     place(timerfd_create(CLOCK_MONOTONIC, 0), TIMER);
     place(eventfd(1, 0), COUNTER);
+    int timer = -1; /* the first one's number is 0 */
+    if (syscall(SYS_timer_create, CLOCK_MONOTONIC, NULL, &timer) || timer)
+        die("timer_create");
     int ends[2];
     if (pipe(ends))
         die("pipe");
@@ -67,6 +72,14 @@ static void waitable(void) {
     place(ends[1], WRITER);
     if (write(WRITER, "some bytes for splice", 21) != 21)
         die("write");
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends))
+        die("socketpair");
+    place(ends[0], SENDER);
+    place(ends[1], RECEIVER);
+    static char waiting[16384]; /* more than will ever be received */
+    if (write(SENDER, waiting, sizeof waiting) != sizeof waiting)
+        die("write");
+    place((int)syscall(SYS_pidfd_open, getpid(), 0), ITSELF);
     struct epoll_event event = {.events = EPOLLIN};
     if (epoll_ctl(EPOLL, EPOLL_CTL_ADD, COUNTER, &event))
         die("epoll_ctl");

@@ -2,7 +2,7 @@
 #include "children.h"
 #include <sys/file.h>
 
-static int fd, ready[2];
+static int fd, ready[2], go[2];
 
 static struct flock record(int type, long start_at, long length) {
     return (struct flock){.l_type = (short)type, .l_whence = SEEK_SET, .l_start = start_at, .l_len = length};
@@ -19,6 +19,8 @@ static void told(void) {
     char byte;
     EQUAL(read(ready[0], &byte, 1), 1);
 }
+
+static void let_go(void) { CHECK(write(go[1], "x", 1) == 1); }
 
 static int tries_flock(void) {
     int own = open("file", O_RDWR);
@@ -94,6 +96,14 @@ static void test_records(void) {
     EQUAL(set(F_SETLK, F_UNLCK, 0, 0), 0);
     EQUAL(run(asks_where), 0);
     EQUAL(set(F_SETLK, F_WRLCK, 30, 5), 0);
+    EQUAL(run(closes_inherited), 0); /* a child's close frees its own locks, and it has none */
+    pid_t pid = vfork();
+    if (pid == 0) {
+        close(fd);
+        _exit(0);
+    }
+    EQUAL(ended(pid), 0);
+    EQUAL(run(asks_where), 30);
     int other = open("file", O_RDONLY);
     EQUAL(close(other), 0); /* any close of the file frees the process's locks */
     EQUAL(run(asks_where), 0);
@@ -120,15 +130,11 @@ static int holds(void) {
     if (set(F_SETLK, F_WRLCK, 0, 10))
         return 1;
     tell();
+    char byte;
+    if (read(go[0], &byte, 1) != 1)
+        return 2;
     pause_ms(30);
     return 0;
-}
-
-static int holds_until_killed(void) {
-    int result = holds();
-    for (;;)
-        pause();
-    return result;
 }
 
 /* One waits until the owner ends; a child inherits none. */
@@ -136,10 +142,11 @@ static void test_waiting(void) {
     pid_t pid = start(holds);
     told();
     FAILS(set(F_SETLK, F_WRLCK, 5, 1), EAGAIN);
+    let_go();
     EQUAL(set(F_SETLKW, F_WRLCK, 5, 1), 0);
     EQUAL(ended(pid), 0);
     EQUAL(set(F_SETLK, F_UNLCK, 0, 0), 0);
-    pid = start(holds_until_killed);
+    pid = start(holds);
     told();
     EQUAL(kill(pid, SIGKILL), 0);
     EQUAL(set(F_SETLKW, F_WRLCK, 0, 0), 0);
@@ -187,16 +194,44 @@ static void test_of_descriptions(void) {
     EQUAL(close(other), 0);
 }
 
+/* A pipe can be locked as any file: make does it, so that its jobs do not mix their output. */
+static void test_pipe(void) {
+    int file = fd, ends[2];
+    EQUAL(pipe(ends), 0);
+    fd = ends[1];
+    pid_t pid = start(holds);
+    told();
+    FAILS(set(F_SETLK, F_WRLCK, 5, 1), EAGAIN);
+    struct flock lock = record(F_RDLCK, 5, 1);
+    EQUAL(fcntl(ends[0], F_GETLK, &lock), 0);
+    CHECK(lock.l_type == F_WRLCK && lock.l_start == 0 && lock.l_len == 10);
+    let_go();
+    EQUAL(set(F_SETLKW, F_WRLCK, 5, 1), 0);
+    EQUAL(ended(pid), 0);
+    EQUAL(run(asks_where), 5);
+    EQUAL(close(dup(fd)), 0);
+    EQUAL(run(asks_where), 0);
+    lock = record(F_WRLCK, 0, 0);
+    FAILS(fcntl(ends[0], F_SETLK, &lock), EBADF);
+    EQUAL(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    FAILS(set(F_SETLK, F_WRLCK, 0, 0), EAGAIN);
+    EQUAL(flock(fd, LOCK_EX), 0);
+    FAILS(flock(ends[0], LOCK_SH | LOCK_NB), EWOULDBLOCK);
+    EQUAL(close(ends[0]) + close(fd), 0);
+    fd = file;
+}
+
 int main(void) {
     limit(60);
     fd = open("file", O_RDWR | O_CREAT, 0600);
     EQUAL(ftruncate(fd, 100), 0);
-    EQUAL(pipe(ready), 0);
+    EQUAL(pipe(ready) + pipe(go), 0);
     test_flock();
     test_records();
     test_waiting();
     test_deadlock();
     test_of_descriptions();
+    test_pipe();
     EQUAL(close(fd), 0);
     EQUAL(unlink("file"), 0);
     return finish("locks");

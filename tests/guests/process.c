@@ -1,5 +1,6 @@
 /* Who the process is: ids, groups, limits, names; and that nothing of it changes by being asked. */
 #include "check.h"
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -30,6 +31,38 @@ static void test_ids(void) {
     CHECK(syscall(SYS_set_tid_address, &pid) == getpid());
 }
 
+/* Ids a process has already may be set: no C library between, which would tell other threads. */
+static void test_set_ids(void) {
+    long u = getuid(), g = getgid(), none = -1;
+    EQUAL(syscall(SYS_setuid, u), 0);
+    EQUAL(syscall(SYS_setgid, g), 0);
+    EQUAL(syscall(SYS_setreuid, u, none), 0);
+    EQUAL(syscall(SYS_setregid, none, g), 0);
+    EQUAL(syscall(SYS_setresuid, none, u, none), 0);
+    EQUAL(syscall(SYS_setresgid, g, none, none), 0);
+    EQUAL(syscall(SYS_setresuid, none, none, none), 0);
+    FAILS(syscall(SYS_setuid, none), EINVAL);
+    FAILS(syscall(SYS_setgid, none), EINVAL);
+    EQUAL(syscall(SYS_setfsuid, none), u);
+    EQUAL(syscall(SYS_setfsuid, u), u);
+    EQUAL(syscall(SYS_setfsgid, none), g);
+    EQUAL(syscall(SYS_setfsgid, g), g);
+    gid_t groups[65];
+    int count = getgroups(65, groups);
+    if (u == 0) {
+        EQUAL(syscall(SYS_setgroups, count, groups), 0);
+        FAILS(syscall(SYS_setgroups, 65537, groups), EINVAL);
+        FAILS(syscall(SYS_setgroups, -1, groups), EINVAL);
+        FAILS(syscall(SYS_setgroups, 1, (void *)8), EFAULT);
+    } else {
+        FAILS(syscall(SYS_setuid, u + 1), EPERM);
+        FAILS(syscall(SYS_setresgid, none, g + 1, none), EPERM);
+        FAILS(syscall(SYS_setgroups, count, groups), EPERM);
+    }
+    EQUAL(getuid() == u && geteuid() == u && getgid() == g && getegid() == g, 1);
+    EQUAL(getgroups(65, groups), count);
+}
+
 static void test_limits(void) {
     struct rlimit limit, again;
     EQUAL(prlimit(0, RLIMIT_NOFILE, NULL, &limit), 0);
@@ -54,6 +87,38 @@ static void test_limits(void) {
     CHECK(getpriority(PRIO_PROCESS, 0) >= -20 && errno == 0);
 }
 
+static void *other_thread(void *found) {
+    EQUAL(sched_getaffinity(0, sizeof(cpu_set_t), found), 0);
+    return NULL;
+}
+
+/* The last of the processors of `all` alone; in threads, too. */
+static void one_processor(cpu_set_t all) {
+    int last = CPU_SETSIZE - 1;
+    while (!CPU_ISSET(last, &all))
+        last--;
+    cpu_set_t one, seen;
+    CPU_ZERO(&one);
+    FAILS(sched_setaffinity(0, sizeof one, &one), EINVAL);
+    FAILS(sched_setaffinity(0, 0, &one), EINVAL);
+    FAILS(syscall(SYS_sched_setaffinity, 0, sizeof one, (void *)8), EFAULT);
+    CPU_SET(last, &one);
+    EQUAL(sched_setaffinity(getpid(), sizeof one, &one), 0);
+    EQUAL(sched_getaffinity(0, sizeof seen, &seen), 0);
+    CHECK(CPU_EQUAL(&one, &seen));
+    unsigned cpu = 99999;
+    EQUAL(syscall(SYS_getcpu, &cpu, NULL, NULL), 0);
+    EQUAL(cpu, last);
+    CPU_ZERO(&seen);
+    pthread_t thread;
+    EQUAL(pthread_create(&thread, NULL, other_thread, &seen), 0);
+    EQUAL(pthread_join(thread, NULL), 0);
+    CHECK(CPU_EQUAL(&one, &seen));
+    EQUAL(sched_setaffinity(0, sizeof all, &all), 0);
+    EQUAL(sched_getaffinity(0, sizeof seen, &seen), 0);
+    CHECK(CPU_EQUAL(&all, &seen));
+}
+
 static void test_system(void) {
     struct utsname name;
     EQUAL(uname(&name), 0);
@@ -72,6 +137,7 @@ static void test_system(void) {
     cpu_set_t set;
     CHECK(sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) >= 1);
     FAILS(syscall(SYS_sched_getaffinity, 0, 1, &set), EINVAL);
+    one_processor(set);
     EQUAL(sched_yield(), 0);
     char text[16] = "";
     EQUAL(prctl(PR_SET_NAME, "a-very-long-process-name"), 0);
@@ -122,6 +188,7 @@ static void test_signal_state(void) {
 
 int main(void) {
     test_ids();
+    test_set_ids();
     test_limits();
     test_system();
     test_random();

@@ -91,7 +91,7 @@ static void by_both(int total) {
 }
 
 int main(int argc, char **argv) {
-    limit(300);
+    limit(480);
     by_pid(rounds(argc, argv));
     by_handler(rounds(argc, argv));
     by_both(rounds(argc, argv));

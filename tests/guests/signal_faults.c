@@ -1,29 +1,7 @@
 /* SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP: what their handlers are told, and how often. */
 #include "children.h"
-#include <setjmp.h>
+#include "faulting.h"
 #include <sys/mman.h>
-
-static sigjmp_buf env;
-static siginfo_t told;
-
-static void handler(int number, siginfo_t *info, void *context) {
-    (void)context;
-    told = *info;
-    siglongjmp(env, number);
-}
-
-/* Does it; what it ended with must be this signal, code and address. */
-#define FAULTS(act, signal, code, address) \
-    do { \
-        if (sigsetjmp(env, 1) == 0) { \
-            act; \
-            CHECK(!"it faults"); \
-        } else { \
-            EQUAL(told.si_signo, signal); \
-            EQUAL(told.si_code, code); \
-            CHECK(told.si_addr == (void *)(address)); \
-        } \
-    } while (0)
 
 static volatile char *page;
 static long page_size = 4096;

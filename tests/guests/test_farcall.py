@@ -8,20 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import harness
-from tests.guests.build import KINDS, TRIPLES, build
-from tests.guests.cases import CASES, ENVIRONMENT, Case
+from tests.guests.build import TRIPLES, build
+from tests.guests.cases import CASES, ENVIRONMENT, Case, kinds
 from tests.guests.test_native import FIRST_BUILD_S, HOST
 from tests.guests.test_native import run as run_natively
 
 LIMIT_S = 90
-MOVABLE = ("auxv", "hello", "memory", "pseudo", "stack")
-"""Programs to which it matters where they are loaded: they run as static-PIE too."""
-RUNS = [
-    pytest.param(case, kind, id=f"{case.label}-{kind}")
-    for case in CASES
-    for kind in KINDS
-    if kind == "static" or case.name in MOVABLE
-]
+RUNS = [pytest.param(case, kind, id=f"{case.label}-{kind}") for case in CASES for kind in kinds(case.name)]
 
 
 @contextmanager

@@ -13,23 +13,26 @@ import pytest
 
 from tests.e2e import harness
 from tests.e2e.harness import DEPLOYMENTS, Guest
-from tests.e2e.landed import GUESTS, landed
 from tests.guests.build import TRIPLES, build
 from tests.guests.cases import ENVIRONMENT, PROCESSES, RACES, Case
 from tests.guests.test_native import FIRST_BUILD_S
 
 REPEAT = int(os.environ.get("FARCALL_REPEAT", "1"))
 LIMIT_S = 500
-CORE = ("fork_wait", "pipes", "threads", "signals", "shared_files", "locks")
+CORE = ("fork_wait", "pipes", "threads", "signals", "locks")
 """Under every deployment; the others by ring and grpc-unix, races by ring."""
+SHARING = ("shared_files",)
+"""Where the file server is on this host (tests/e2e/test_sharing.py)."""
 RUNS = [
     pytest.param(arch, deployment, case, attempt, id=f"{arch}-{deployment}-{case.name}-{attempt}")
     for attempt in range(REPEAT)
     for arch in TRIPLES
     for deployment in DEPLOYMENTS
     for case in PROCESSES
-    if landed(GUESTS, arch, case.name)
-    and (deployment == "ring" or case.name in CORE or (deployment == "grpc-unix" and case.name not in RACES))
+    if deployment == "ring"
+    or case.name in CORE
+    or (deployment == "grpc-unix" and case.name not in RACES)
+    or (deployment == "inproc" and case.name in SHARING)
 ]
 
 
@@ -48,7 +51,6 @@ def guests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
         yield guest
 
 
-@pytest.mark.optional("the list in tests/e2e/landed.py is empty until fork works")
 @pytest.mark.timeout(LIMIT_S + FIRST_BUILD_S)
 @pytest.mark.parametrize(("arch", "deployment", "case", "attempt"), RUNS)
 def test_does_what_native_linux_does(

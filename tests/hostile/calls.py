@@ -19,6 +19,9 @@ TIMER: Final = 25
 COUNTER: Final = 26
 READER: Final = 27
 WRITER: Final = 28
+SENDER: Final = 29
+RECEIVER: Final = 30
+ITSELF: Final = 31
 PAGE: Final = 4096
 
 
@@ -191,6 +194,7 @@ PROCESS: Final = {
     "getresuid": [call(room(4), room(4), room(4))],
     "getresgid": [call(room(4), room(4), room(4))],
     "getgroups": [call(64, room(8))],
+    "setgroups": [Call((1, words(-1 & (1 << 64) - 1)), fails=True)],
     "prlimit64": [call(0, common.RLIMIT_CORE, NO_LIMIT, room(16))],
     "getrlimit": [call(common.RLIMIT_STACK, room(16))],
     "setrlimit": [call(common.RLIMIT_CORE, NO_LIMIT)],
@@ -198,6 +202,7 @@ PROCESS: Final = {
     "sysinfo": [call(room(112))],
     "uname": [call(room(390))],
     "sched_getaffinity": [call(0, 128, room(128), sizes=(1,))],
+    "sched_setaffinity": [call(0, 8, words((1 << 64) - 1), sizes=(1,))],
     "getcpu": [call(room(4), room(4))],
     "getrandom": [call(room(16), 16, 0, sizes=(1,))],
     "rt_sigaction": [call(common.SIGUSR1, IGNORE, room(32), 8, sizes=(3,))],
@@ -211,6 +216,8 @@ POLLED: Final = data(COUNTER.to_bytes(4, "little") + (1).to_bytes(4, "little"))
 """A struct pollfd: the counter, POLLIN."""
 AT_ONCE: Final = words(0, 0)
 NO_TIMER: Final = words(0, 0, 0, 0)
+NOTICE: Final = words(0, common.SIGUSR1, 0, 0, 0, 0, 0, 0)
+"""SIGEV_SIGNAL."""
 NOBODY: Final = 4_000_000
 """A pid that no process has."""
 EVENT: Final = data((1).to_bytes(4, "little") + bytes(12))
@@ -234,7 +241,26 @@ WAITING: Final = {
     "signalfd4": [call(-1, words(0), 8, 0, flags="f")],
     "setitimer": [call(common.ITIMER_VIRTUAL, NO_TIMER, room(32))],
     "getitimer": [call(common.ITIMER_VIRTUAL, room(32))],
+    "timer_create": [call(common.CLOCK_MONOTONIC, NOTICE, room(4))],
+    "timer_settime": [call(0, 0, NO_TIMER, room(32))],
+    "timer_gettime": [call(0, room(32))],
     "memfd_create": [call(path("name"), 0, flags="f")],
+}  # fmt: skip
+NO_MESSAGE: Final = words(0, 0, 0, 0, 0, 0, 0)
+"""struct msghdr without data."""
+SIGNAL: Final = words(common.SIGCHLD, 0xFFFFFFFF, *[0] * 14)
+"""siginfo_t, SI_QUEUE."""
+SOCKETS: Final = {
+    "socketpair": [call(common.AF_UNIX, common.SOCK_STREAM, 0, room(8), flags="p")],
+    "sendto": [call(SENDER, SIXTEEN, 16, common.MSG_DONTWAIT, NO_MESSAGE, 0)],
+    "recvfrom": [call(RECEIVER, room(16), 16, common.MSG_DONTWAIT, room(16), words(16))],
+    "sendmsg": [call(SENDER, NO_MESSAGE, 0)],
+    "recvmsg": [call(RECEIVER, NO_MESSAGE, common.MSG_DONTWAIT)],
+    "getsockname": [call(SENDER, room(16), words(16))],
+    "getpeername": [call(SENDER, room(16), words(16))],
+    "getsockopt": [call(SENDER, common.SOL_SOCKET, common.SO_TYPE, room(4), words(4))],
+    "setsockopt": [call(SENDER, common.SOL_SOCKET, common.SO_REUSEADDR, words(0), 4)],
+    "pidfd_send_signal": [call(ITSELF, common.SIGCHLD, SIGNAL, 0)],
 }  # fmt: skip
 OTHERS: Final = {
     "clone3": [Call((words(0, 0, 0, 0, 65, 0, 0, 0), 64), fails=True)],
@@ -251,6 +277,6 @@ OTHERS: Final = {
     ],
 }  # fmt: skip
 CALLS: Final[dict[str, list[Call]]] = {
-    **FILES, **NAMES, **METADATA, **PROCESS, **WAITING, **OTHERS,
+    **FILES, **NAMES, **METADATA, **PROCESS, **WAITING, **SOCKETS, **OTHERS,
 }  # fmt: skip
 """By the name of the row."""

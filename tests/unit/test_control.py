@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from client_vm.control import INLINE_BYTES_MAX, ControlSocket
+from client_vm.control import INLINE_BYTES_MAX, SPARE_DESCRIPTORS_MAX, ControlSocket
+from client_vm.rings import Rings
 from farcall.v1.kernel_pb2 import KernelMessage, RingGrant, StartGuest, WorkerMessage
 from farcall.v1.session_pb2 import SERVER_KIND_FILE
 from ipc.message import MalformedError
+from ipc.passing import close_all
+from ipc.seams import HostClock
 
 Ends = tuple[ControlSocket, ControlSocket, socket.socket]
 
@@ -106,3 +109,34 @@ def test_a_memfd_that_could_still_change() -> None:
             ControlSocket(theirs, descriptors_max=2).receive(KernelMessage)
         assert open_descriptors() == before
     os.close(memfd)
+
+
+def test_a_worker_without_a_kernel_process_knows() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    bell, bells_end = socket.socketpair()
+    with bell, bells_end, ours:
+        rings = Rings(ControlSocket(ours), bell, HostClock(), lambda seconds: None)
+        theirs.close()
+        with pytest.raises(EOFError):
+            rings.take_spare()
+
+
+def test_rings_that_were_granted_unasked() -> None:
+    """The server died twice while the worker computed: the last ring counts, and nobody is asked for one."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    bell, bells_end = socket.socketpair()
+    with bell, bells_end, ours, theirs:
+        control = ControlSocket(ours, descriptors_max=SPARE_DESCRIPTORS_MAX)
+        rings = Rings(control, bell, HostClock(), lambda seconds: None)
+        before = open_descriptors()
+        for epoch in (2, 3):
+            pair = os.pipe()
+            grant = RingGrant(kind=SERVER_KIND_FILE, session=5, boot_epoch=epoch)
+            ControlSocket(theirs).send(KernelMessage(ring=grant), pair)
+            close_all(pair)
+        assert rings._ask(SERVER_KIND_FILE).boot_epoch == 3
+        assert open_descriptors() == before + 2
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
+        close_all(rings._grants[SERVER_KIND_FILE][1])

@@ -94,12 +94,35 @@ def test_a_fault_tells_its_address_and_can_be_mended(
     rights = machine.pages.pop(DATA)
     cpu.write_register(FIRST[arch], DATA + 16)
     assert cpu.run() == CAUSE_NONE
-    assert (cpu.fault_address & ~(PAGE_BYTES - 1), cpu.fault_access, cpu.pc) == (DATA, access, CODE)
+    assert (cpu.fault_address, cpu.fault_access, cpu.pc) == (DATA + 16, access, CODE)
     machine.pages[DATA] = rights
     cpu.words.preempt = 0
     machine.store(CODE, code[arch] + TRAP[arch])
     cpu.flush_code()
     assert cpu.run() == CAUSE_TRAP
+
+
+@pytest.mark.parametrize(("code", "access"), [(LOAD, READ), (STORE, WRITE)], ids=["load", "store"])
+def test_an_access_across_two_pages_faults_where_the_second_begins(
+    arch: Architecture, code: dict[Architecture, bytes], access: int
+) -> None:
+    machine = Machine(arch, code[arch] + SPIN[arch])
+    rights = machine.pages.pop(DATA)
+    machine.pages[DATA - PAGE_BYTES] = rights
+    machine.cpu.write_register(FIRST[arch], DATA - 1)
+    assert machine.cpu.run() == CAUSE_NONE
+    assert (machine.cpu.fault_address, machine.cpu.fault_access) == (DATA, access)
+
+
+def test_without_the_exact_address_a_fault_tells_its_page(
+    arch: Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client_vm.cpu._PROBES", ())
+    machine = Machine(arch, LOAD[arch] + SPIN[arch])
+    machine.pages.pop(DATA)
+    machine.cpu.write_register(FIRST[arch], DATA + 16)
+    assert machine.cpu.run() == CAUSE_NONE
+    assert (machine.cpu.fault_address, machine.cpu.fault_access) == (DATA, READ)
 
 
 def test_a_jump_to_nowhere_is_a_fault(arch: Architecture) -> None:

@@ -8,7 +8,7 @@ import pytest
 from client_vm.abi import common
 from client_vm.descriptors import FdTable, OpenFile, RemoteFile
 from client_vm.errors import Errno
-from client_vm.shared_offsets import SLOT_BYTES, SLOTS, SharedOffsets
+from client_vm.shared_offsets import MEMORY_BYTES, SharedOffsets
 
 
 class File(OpenFile):
@@ -40,7 +40,7 @@ class Remote(RemoteFile):
 @pytest.fixture
 def offsets() -> Iterator[SharedOffsets]:
     descriptor = os.memfd_create("offsets")
-    os.ftruncate(descriptor, SLOT_BYTES * SLOTS)
+    os.ftruncate(descriptor, MEMORY_BYTES)
     yield SharedOffsets(descriptor)
     os.close(descriptor)
 
@@ -116,7 +116,10 @@ def test_closing_any_fd_of_a_file_ends_the_processes_record_locks() -> None:
     table.install(1, file, False)
     table.close(1)
     assert file.unlocked == 0  # it never had any
-    file.record_locked = True
+    table.record_locked.add(file)
+    borrowed = table.copy()  # a vfork child's
+    borrowed.close(0)
+    assert file.unlocked == 0
     file.users += 1
     table.install(1, file, False)
     table.close(1)

@@ -12,7 +12,7 @@ import pytest
 from farcall.v1 import file_pb2
 from ipc.client import Client, SessionLostError
 from ipc.endpoint import Channel
-from ipc.idle import sleep
+from ipc.idle import Sleeper, sleep
 from ipc.limits import REFUSAL_RETRY_S
 from ipc.operations import OPERATIONS
 from ipc.ring_layout import CLIENT_SLEEPING, COMPLETION, COMPLETIONS_OFFSET
@@ -28,7 +28,8 @@ LONG_S = CLIENT_LIMIT_S
 class Worker:
     """Two clients over played rings with one doorbell. `spare` is what the second reconnects to."""
 
-    def __init__(self, rings: list[Played], doorbell: Doorbell) -> None:
+    def __init__(self, rings: list[Played], doorbell: Doorbell, kept: Sleeper | None) -> None:
+        self.kept = kept
         self.rings, self.doorbell = rings, doorbell
         self.spare = rings.pop()
         self.clients = [self._client(ring) for ring in rings]
@@ -43,21 +44,23 @@ class Worker:
         )  # fmt: skip
 
     def sleep(self, *descriptors: tuple[int, int], timeout_s: float | None = LONG_S) -> list[tuple[int, int]]:
-        return sleep(self.clients, descriptors, timeout_s)
+        if self.kept is None:
+            return sleep(self.clients, descriptors, timeout_s)
+        return self.kept.sleep(self.clients, descriptors, timeout_s)
 
     def ring_bell(self) -> None:
         self.doorbell.sender.send(b"\0")
 
 
-@pytest.fixture
-def worker() -> Iterator[Worker]:
+@pytest.fixture(params=["once", "kept"])
+def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
     with (
         Doorbell() as doorbell,
         played_ring(doorbell) as one,
         played_ring(doorbell) as two,
         played_ring(doorbell) as spare,
     ):
-        yield Worker([one, two, spare], doorbell)
+        yield Worker([one, two, spare], doorbell, Sleeper(CLOCK) if request.param == "kept" else None)
 
 
 @pytest.fixture
@@ -241,3 +244,43 @@ def test_a_large_descriptor(worker: Worker) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         ours.close()
         theirs.close()
+
+
+class Counting:
+    """The host's clock; how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def monotonic_s(self) -> float:
+        self.asked += 1
+        return CLOCK.monotonic_s()
+
+    def realtime_ns(self) -> int:
+        return CLOCK.realtime_ns()
+
+
+def test_looking_before_sleeping_is_given_up_where_it_is_in_vain() -> None:
+    """A pipe that is quick is looked at; one that never has anything soon is slept for, mostly."""
+    clock = Counting()
+    sleeper = Sleeper(clock)
+    reader, writer = os.pipe()
+    try:
+        for _ in range(100):
+            assert sleeper.sleep([], [(reader, select.POLLIN)], 0.001) == []
+        in_vain = clock.asked
+        for _ in range(100):
+            assert sleeper.sleep([], [(reader, select.POLLIN)], 0.001) == []
+        assert clock.asked - in_vain < in_vain or len(os.sched_getaffinity(0)) == 1
+        os.write(writer, b"x")
+        for _ in range(200):
+            assert sleeper.sleep([], [(reader, select.POLLIN)], None) == [(reader, select.POLLIN)]
+        looked = clock.asked
+        assert sleeper.sleep([], [(reader, select.POLLIN)], None) == [(reader, select.POLLIN)]
+        assert clock.asked > looked or len(os.sched_getaffinity(0)) == 1
+        looked = clock.asked
+        assert sleeper.sleep([], [(reader, select.POLLIN)], 0.0) == [(reader, select.POLLIN)]
+        assert clock.asked == looked  # who does not want to wait does not look longer
+    finally:
+        os.close(reader)
+        os.close(writer)

@@ -1,17 +1,22 @@
 """What workers may ask of the kernel process: births, ends, events, and what it makes of false claims."""
 
+import os
 from typing import Any
 
 import pytest
 
 from client_vm.abi import common
 from client_vm.errors import Errno
+from client_vm.exits import Exits
+from client_vm.fifos import Fifos
 from client_vm.kernel_service import LISTED_MAX, KernelService
+from client_vm.launch import make_fifo
 from client_vm.mailbox import BATCH, EVENTS_MAX
 from client_vm.process_table import (
     CLD_EXITED,
     CLD_KILLED,
     FIRST_PID,
+    INIT_PID,
     P_ALL,
     Ended,
     ProcessTable,
@@ -19,6 +24,7 @@ from client_vm.process_table import (
     State,
     Uids,
 )
+from client_vm.ptys import Ptys
 from farcall.v1 import kernel_pb2 as pb
 from farcall.v1.session_pb2 import (
     REFUSAL_OVERLOADED,
@@ -52,6 +58,9 @@ class FakeWorkers:
     def kill(self, pid: int) -> None:
         self.did.append(("kill", pid))
 
+    def end_soon(self, pid: int) -> None:
+        self.did.append(("end soon", pid))
+
     def forked(self, pid: int, child: int) -> None:
         self.did.append((f"forked {child}", pid))
 
@@ -64,11 +73,16 @@ class World:
         self.workers = FakeWorkers()
         self.stops = 0
         self.left: list[tuple[int, Ended]] = []
+        self.counts: dict[int, int] = {}
         self.service = KernelService(
             self.table,
             self.workers,
             stopped=self._stopped,
-            leaving=lambda pid, ended: self.left.append((pid, ended)),
+            left=lambda pid, ended: self.left.append((pid, ended)),
+            counted=self.counts.__setitem__,
+            fifos=Fifos(make_fifo, os.open),
+            exits=Exits(),
+            ptys=Ptys(),
         )
         self.service.adopt(FIRST_PID)
         self.service.start(FIRST_PID)
@@ -132,10 +146,11 @@ def test_fork_exit_wait(world: World) -> None:
     assert world.waited() == (0, 0, 0)
     world.ask(3, pb.ExitRequest(status=7, utime_us=5))
     assert world.left == [(3, Ended(CLD_EXITED, 7, 5))]
-    assert world.table.get(3).state == State.RUNNING  # its descriptors are not closed yet
-    assert world.service.worker_ended(3, Ended(CLD_KILLED, 9)) == Ended(CLD_EXITED, 7, 5)
     assert events(waiting[0]) == ["children_changed", common.SIGCHLD]
-    assert world.workers.did[-1] == ("interrupt", 2)
+    assert world.workers.did[-2:] == [("interrupt", 2), ("kill", 3)]  # it may not go on without being seen
+    (reply,) = world.send(3, pb.GetIdsRequest())
+    assert reply.refusal == REFUSAL_STALE_SESSION
+    assert world.service.worker_ended(3, Ended(CLD_KILLED, 9)) == Ended(CLD_KILLED, 9)
     assert world.waited() == (3, CLD_EXITED, 7)
     assert world.errno(FIRST_PID, pb.WaitRequest(id_type=P_ALL, options=common.WEXITED)) == common.ECHILD
 
@@ -265,7 +280,7 @@ def test_false_ends(world: World, request_: pb.ExitRequest) -> None:
 def test_events_are_kept_until_they_are_taken(world: World) -> None:
     assert not world.service.takes_signals(FIRST_PID)
     world.service.tell(world.table.post(FIRST_PID, Signal(common.SIGINT)))
-    assert world.workers.did == []
+    assert (world.workers.did, world.counts[FIRST_PID]) == ([], 1)  # counted before it is asked for
     (reply,) = world.send(FIRST_PID, pb.AwaitEventsRequest())
     assert (events(reply), world.workers.did) == ([common.SIGINT], [("interrupt", 2)])
     assert world.service.takes_signals(FIRST_PID)
@@ -278,6 +293,17 @@ def test_events_are_kept_until_they_are_taken(world: World) -> None:
     assert events(waiting[0]) == [common.SIGHUP]
     for never_told in (4, 1):
         assert world.errno(FIRST_PID, pb.AwaitEventsRequest(after=never_told)) == common.EINVAL
+
+
+def test_orphans_hear_of_their_new_parent(world: World) -> None:
+    world.fork(3, 1003)
+    world.spare(6, 3)
+    world.fork(6, 1006, parent=3)
+    waiting = world.send(6, pb.AwaitEventsRequest())
+    world.service.worker_ended(3, Ended(CLD_KILLED, 9))
+    (event,) = pb.AwaitEventsResponse.FromString(waiting[0].body).events
+    assert event.new_parent == INIT_PID
+    assert ("interrupt", 6) in world.workers.did
 
 
 def test_deaf(world: World) -> None:
@@ -384,6 +410,14 @@ def test_groups_sessions_foreground(world: World) -> None:
     ids = world.ask(FIRST_PID, pb.GetIdsRequest(pid=4))
     assert (ids.group, ids.session) == (4, 4)
     assert world.errno(4, pb.GetForegroundRequest()) == common.ENOTTY
+    assert world.errno(4, pb.FindTerminalRequest()) == common.ENXIO
+    assert world.errno(4, pb.OpenTerminalRequest(number=99999)) == common.ENOENT
+    assert world.errno(4, pb.SignalTerminalRequest(terminal=1, signal=common.SIGKILL)) == common.EINVAL
+    world.ask(4, pb.TakeTerminalRequest(terminal=7))
+    assert world.ask(4, pb.FindTerminalRequest()).terminal == 7
+    assert world.ask(FIRST_PID, pb.GetForegroundRequest(terminal=7, by_master=True)).group == 4
+    world.ask(4, pb.TakeTerminalRequest(terminal=7, leave=True))
+    assert world.ask(FIRST_PID, pb.GetForegroundRequest(terminal=7, by_master=True)).session == 0
     assert world.errno(FIRST_PID, pb.GetIdsRequest(pid=99)) == common.ESRCH
 
 
@@ -412,6 +446,30 @@ def test_describe_and_list(world: World) -> None:
     assert world.errno(FIRST_PID, pb.ListProcessesRequest(pid=99)) == common.ESRCH
     for wrong in ({"name": b"x" * 17}, {"command_line": b"x" * 4097}, {"executable": b"x" * 4097}):
         assert world.errno(FIRST_PID, pb.DescribeRequest(**wrong)) == common.EINVAL  # type: ignore[arg-type]
+
+
+def test_who_may_hold_locks_is_told_before_it_is_killed(world: World) -> None:
+    world.fork(3, 1003)
+    world.ask(3, pb.DescribeRequest(name=b"sh", holds_locks=True))
+    waiting = world.send(3, pb.AwaitEventsRequest())
+    world.ask(FIRST_PID, pb.KillRequest(pid=3, signal=common.SIGKILL))
+    assert events(waiting[0]) == [common.SIGKILL]
+    assert ("end soon", 3) in world.workers.did and ("kill", 3) not in world.workers.did
+    world.fork(4, 1004)
+    world.ask(4, pb.DescribeRequest(name=b"sh", holds_locks=True))
+    world.ask(4, pb.DescribeRequest(name=b"ls", executed=True))
+    world.ask(FIRST_PID, pb.KillRequest(pid=4, signal=common.SIGKILL))
+    assert world.workers.did[-1] == ("kill", 4)  # the program that held them is gone
+
+
+def test_a_new_name_keeps_sleepers_at_shared_words(world: World) -> None:
+    world.fork(3, 1003)
+    world.ask(3, pb.DescribeRequest(name=b"ls", executed=True))
+    word = pb.FutexWord(segment=9, offset=8)
+    world.ask(3, pb.FutexRegisterRequest(word=word, count=1))
+    world.ask(3, pb.DescribeRequest(name=b"renamed", executed=True))
+    wake = pb.FutexWake(word=word, count=1, bitset=0xFFFFFFFF)
+    assert world.ask(FIRST_PID, pb.FutexWakeRequest(wake=wake)).woken == 1
 
 
 def test_executed_children_keep_their_group(world: World) -> None:

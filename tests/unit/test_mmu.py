@@ -9,8 +9,8 @@ from client_vm.abi.common import EIO, ENOMEM
 from client_vm.arena import PAGE_BYTES, Arena
 from client_vm.cpu import EXECUTE, READ, WRITE
 from client_vm.errors import Errno
-from client_vm.mmu import FILL_BYTES, AddressSpace, BusError
-from client_vm.vma import ADDRESS_MIN, Backing
+from client_vm.mmu import AddressSpace, BusError, OutOfMemoryError
+from client_vm.vma import ADDRESS_MIN, FILL_BYTES, Backing
 
 BASE = 0x10_0000
 PAGES = 96
@@ -25,6 +25,9 @@ class Page:
     value: int
     backing: "File | None" = None
     offset: int = 0
+    reserved: bool = False
+    written: bool = False
+    """Of a reserved page: whether it must be counted."""
 
 
 @dataclass
@@ -95,9 +98,11 @@ class Rig:
                 offset = (skip + index) * PAGE_BYTES
                 self.model[first + index] = Page(protection, file.byte(offset), file, offset)
         else:
-            self.space.map_anonymous(self.address(first), count * PAGE_BYTES, protection)
+            reserved = self.random.random() < 0.4
+            size_bytes = count * PAGE_BYTES
+            self.space.map_anonymous(self.address(first), size_bytes, protection, reserved=reserved)
             for page in range(first, first + count):
-                self.model[page] = Page(protection, 0)
+                self.model[page] = Page(protection, 0, reserved=reserved)
 
     def protect(self, first: int, count: int) -> None:
         if any(page not in self.model for page in range(first, first + count)):
@@ -115,6 +120,7 @@ class Rig:
             written += len(view)
         for page in range(first, first + written // PAGE_BYTES):
             self.model[page].value = value
+            self.model[page].written = True
         after = first + written // PAGE_BYTES
         assert written % PAGE_BYTES == 0
         if after < first + count:
@@ -143,6 +149,7 @@ class Rig:
             found = self.model.get(page)
             if found is not None:
                 found.value = found.backing.byte(found.offset) if found.backing else 0
+                found.written = False
 
     def compare(self) -> None:
         for page in range(PAGES + 300):
@@ -157,8 +164,12 @@ class Rig:
                 assert (found is not None) <= self.allowed(page, access)
                 if found is not None:
                     assert found[1] & access and not (found[1] & WRITE and found[1] & EXECUTE)
-        private = sum(PAGE_BYTES for page in self.model.values() if page.protection & WRITE)
-        assert self.charged == private
+        private = [page for page in self.model.values() if page.protection & WRITE and not page.reserved]
+        counted = sum(vma.charged_bytes for vma in self.space.vmas if vma.reserved)
+        assert self.charged == len(private) * PAGE_BYTES + counted
+        written = [page for page in self.model.values() if page.reserved and page.written]
+        assert len(written) * PAGE_BYTES <= counted
+        assert counted <= sum(PAGE_BYTES for page in self.model.values() if page.reserved)
         starts = [vma.start for vma in self.space.vmas]
         assert starts == sorted(starts)
         assert all(low.end <= high.start for low, high in zip(self.space.vmas, self.space.vmas[1:], strict=False))
@@ -233,6 +244,51 @@ def test_a_refused_charge_changes_nothing() -> None:
     assert [(vma.start, vma.end, vma.protection) for vma in rig.space.vmas] == [
         (BASE, BASE + 4 * PAGE_BYTES, READ)
     ]
+
+
+def test_reserved_memory_is_counted_by_the_chunk_when_it_is_stored_to() -> None:
+    rig = Rig(0)
+    rig.space.map_anonymous(BASE, 64 * FILL_BYTES, READ | WRITE, reserved=True)
+    assert rig.charged == 0
+    seen = rig.space.translate(BASE, READ)
+    assert seen is not None and seen[1] == READ  # a store will ask again
+    assert rig.space.translate(BASE, WRITE) is None
+    assert rig.space.resolve(BASE, WRITE) and 0 < rig.charged <= FILL_BYTES
+    assert rig.space.translate(BASE, WRITE) is not None and rig.space.translate(BASE, READ) == (
+        rig.space.translate(BASE, WRITE)
+    )
+    rig.space.discard(BASE, BASE + 64 * FILL_BYTES)
+    assert rig.charged == 0 and rig.space.translate(BASE, WRITE) is None
+
+    def refuse(size_bytes: int) -> None:
+        if size_bytes > 0:
+            raise Errno(ENOMEM)
+
+    rig.space.charge = refuse
+    assert list(rig.space.pieces(BASE, 1, READ)) and not list(rig.space.pieces(BASE, 1, WRITE))
+    with pytest.raises(OutOfMemoryError):
+        rig.space.resolve(BASE, WRITE)
+
+
+def test_what_is_out_of_reach_has_no_place_in_the_arena_until_it_is_within() -> None:
+    rig = Rig(0)
+    huge = 1 << 40
+    rig.space.map_anonymous(BASE, huge, 0)
+    assert list(rig.space.pieces(BASE, 1, READ)) == []
+    for step in range(8):
+        start = BASE + (step << 16)
+        rig.space.protect(start, start + (1 << 16), READ | WRITE)
+    assert len(rig.space.vmas) == 2 and rig.charged == 8 << 16
+    next(iter(rig.space.pieces(BASE, 1, WRITE)))[:] = b"x"
+    with pytest.raises(Errno) as full:
+        rig.space.protect(BASE, BASE + huge, READ)
+    assert full.value.errno == ENOMEM
+    rig.space.discard(BASE, BASE + huge)
+    assert bytes(next(iter(rig.space.pieces(BASE, 1, READ)))) == b"\0"
+    rig.space.clear()
+    assert rig.charged == 0
+    assert rig.arena.take(rig.arena.size_bytes - PAGE_BYTES) == PAGE_BYTES
+    rig.space.map_anonymous(BASE, huge, 0)
 
 
 def test_an_rwx_page_is_one_or_the_other_and_flushes_when_it_turns() -> None:

@@ -25,6 +25,7 @@ from client_vm.process_table import (
     State,
     Uids,
 )
+from client_vm.terminals import CALLERS, Control
 
 ROOT = Uids(0, 0, 0)
 USER = Uids(1000, 1000, 1000)
@@ -44,8 +45,14 @@ def born(table: ProcessTable, *pids: int, parent: int = FIRST_PID) -> None:
 
 
 def signals(told: Iterable[Delivery]) -> list[tuple[int, int]]:
-    """(pid, signal) of each delivery; signal 0: children have changed."""
-    return [(each.pid, each.signal.signal if each.signal else 0) for each in told]
+    """(pid, signal) of each delivery but orphans' new parents; signal 0: children have changed."""
+    heard = [each for each in told if not each.new_parent]
+    return [(each.pid, each.signal.signal if each.signal else 0) for each in heard]
+
+
+def adopted(told: Iterable[Delivery]) -> list[tuple[int, int]]:
+    """(pid, its new parent)."""
+    return [(each.pid, each.new_parent) for each in told if each.new_parent]
 
 
 def errno_of(call: object, *arguments: object) -> int:
@@ -124,7 +131,8 @@ def test_orphans_go_to_init_which_reaps(table: ProcessTable) -> None:
     born(table, 4, 5, parent=3)
     table.exit(5, DONE)
     told = table.exit(3, DONE)
-    assert {each.pid for each in told} == {2}
+    assert {pid for pid, _ in signals(told)} == {2}
+    assert adopted(told) == [(4, INIT_PID)]  # the one that lives
     assert table.get(4).parent == INIT_PID
     assert 5 not in table
     assert table.exit(4, DONE) == []
@@ -142,6 +150,7 @@ def test_orphans_go_to_the_nearest_living_subreaper(table: ProcessTable) -> None
     told = table.exit(4, DONE)
     assert (table.get(5).parent, table.get(5).exit_signal, table.get(6).parent) == (3, common.SIGCHLD, 3)
     assert signals(told) == [(3, 0), (3, common.SIGCHLD), (3, 0), (3, common.SIGCHLD)]
+    assert adopted(told) == [(5, 3)]
     assert [wait(table, pid=3), wait(table, pid=3)] == [News(4, 1000, 1, 7, 11, 22), News(6, 1000, 1, 7, 11, 22)]
     table.exit(3, DONE)
     assert table.get(5).parent == FIRST_PID
@@ -314,6 +323,34 @@ def test_session_leader_takes_the_terminal_along(table: ProcessTable) -> None:
     assert errno_of(table.get_foreground, 3) == common.ENOTTY
 
 
+def test_other_terminals(table: ProcessTable) -> None:
+    """TIOCSCTTY, TIOCNOTTY, keys and hangup of a pseudo-terminal; the caller's is another one."""
+    born(table, 3, 4)
+    assert errno_of(table.take_terminal, 3, 5) == common.EPERM  # it leads no session
+    assert errno_of(table.take_terminal, FIRST_PID, 5) == common.EPERM  # it has another one
+    table.set_session(3)
+    assert errno_of(table.find_terminal, 3) == common.ENXIO
+    table.take_terminal(3, 5)
+    table.take_terminal(3, 5)
+    assert (table.find_terminal(3), table.find_terminal(4)) == (5, CALLERS)
+    table.set_session(4)
+    assert errno_of(table.take_terminal, 4, 5) == common.EPERM  # it has another session
+    assert errno_of(table.control_of, FIRST_PID, 5, False) == common.ENOTTY
+    assert table.control_of(FIRST_PID, 5, by_master=True) == Control(3, 3)
+    assert table.signal_foreground(5, common.SIGINT) == [Delivery(3, Signal(common.SIGINT, SI_KERNEL))]
+    assert table.signal_foreground(6, common.SIGINT) == []
+    assert errno_of(table.signal_foreground, 5, common.SIGKILL) == common.EINVAL
+    assert errno_of(table.leave_terminal, 4, 5) == common.ENOTTY
+    assert errno_of(table.leave_terminal, FIRST_PID, CALLERS) == common.EPERM
+    told = [Delivery(3, Signal(number, SI_KERNEL)) for number in (common.SIGHUP, common.SIGCONT)]
+    assert table.leave_terminal(3, 5) == told
+    table.take_terminal(3, 5)
+    assert table.hang_up(5) == told
+    assert table.hang_up(5) == []
+    assert errno_of(table.find_terminal, 3) == common.ENXIO
+    assert table.foreground == FIRST_PID
+
+
 def test_orphaned_group_with_stopped_members(table: ProcessTable) -> None:
     """The last parent in another group of the session ends: SIGHUP, SIGCONT (setpgid(2), exit(3))."""
     born(table, 3)
@@ -334,7 +371,7 @@ def test_orphaned_group_without_stopped_members(table: ProcessTable) -> None:
     born(table, 3)
     born(table, 4, parent=3)
     table.set_group(3, 4, 0)
-    assert {each.pid for each in table.exit(3, DONE)} == {FIRST_PID}
+    assert {pid for pid, _ in signals(table.exit(3, DONE))} == {FIRST_PID}
 
 
 def test_a_tie_of_another_member_keeps_a_group(table: ProcessTable) -> None:
@@ -343,7 +380,7 @@ def test_a_tie_of_another_member_keeps_a_group(table: ProcessTable) -> None:
     table.set_group(2, 4, 3)
     born(table, 5, parent=3)
     table.stop(5, common.SIGSTOP)
-    assert {each.pid for each in table.exit(3, DONE)} == {FIRST_PID}
+    assert {pid for pid, _ in signals(table.exit(3, DONE))} == {FIRST_PID}
     assert (common.SIGHUP in [number for _, number in signals(table.exit(4, DONE))]) is True
 
 

@@ -11,7 +11,7 @@ import pytest
 from client_vm import shared_offsets
 from client_vm.abi import common
 from client_vm.errors import Errno
-from client_vm.shared_offsets import FIRST_THREAD, SLOT_BYTES, SLOTS, SharedOffsets
+from client_vm.shared_offsets import FIRST_THREAD, MEMORY_BYTES, EventCounts, SharedOffsets
 
 FORK = multiprocessing.get_context("fork")
 LIMIT_S = 30
@@ -20,7 +20,7 @@ LIMIT_S = 30
 @pytest.fixture
 def offsets() -> Iterator[SharedOffsets]:
     descriptor = os.memfd_create("offsets")
-    os.ftruncate(descriptor, SLOT_BYTES * SLOTS)
+    os.ftruncate(descriptor, MEMORY_BYTES)
     yield SharedOffsets(descriptor)
     os.close(descriptor)
 
@@ -102,3 +102,14 @@ def test_the_dead_hold_no_lock(offsets: SharedOffsets) -> None:
     with offsets.locked(slot):
         offsets.set_offset(slot, 3)
     assert offsets.read(slot)[0] == 3
+
+
+def test_counts_of_events_are_each_process_s_own() -> None:
+    descriptor = os.memfd_create("counts")
+    os.ftruncate(descriptor, MEMORY_BYTES)
+    counts, workers = EventCounts(descriptor), SharedOffsets(descriptor)
+    counts.set(2, 7)
+    counts.set(FIRST_THREAD, 1)  # beyond: nothing happens
+    assert [list(workers.events_of(pid)) for pid in (1, 2, 3, FIRST_THREAD)] == [[0], [7], [0], [0]]
+    assert workers.take(1, 2) and list(workers.events_of(2)) == [7]
+    os.close(descriptor)

@@ -754,12 +754,14 @@ class DonateRequest(_message.Message):
     def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., handle: _Optional[int] = ...) -> None: ...
 
 class DonateResponse(_message.Message):
-    __slots__ = ("outcome", "attributes")
+    __slots__ = ("outcome", "attributes", "mapped")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    MAPPED_FIELD_NUMBER: _ClassVar[int]
     outcome: _session_pb2.Outcome
     attributes: Attributes
-    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., attributes: _Optional[_Union[Attributes, _Mapping]] = ...) -> None: ...
+    mapped: bool
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., attributes: _Optional[_Union[Attributes, _Mapping]] = ..., mapped: _Optional[bool] = ...) -> None: ...
 
 class MapSharedRequest(_message.Message):
     __slots__ = ("identity", "handle", "writable")

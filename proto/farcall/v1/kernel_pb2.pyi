@@ -170,14 +170,18 @@ class FutexWord(_message.Message):
     def __init__(self, segment: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class ProcessEvent(_message.Message):
-    __slots__ = ("signal", "children_changed", "futex_wake")
+    __slots__ = ("signal", "children_changed", "futex_wake", "new_parent", "fifo_ready")
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     CHILDREN_CHANGED_FIELD_NUMBER: _ClassVar[int]
     FUTEX_WAKE_FIELD_NUMBER: _ClassVar[int]
+    NEW_PARENT_FIELD_NUMBER: _ClassVar[int]
+    FIFO_READY_FIELD_NUMBER: _ClassVar[int]
     signal: Signal
     children_changed: bool
     futex_wake: FutexWake
-    def __init__(self, signal: _Optional[_Union[Signal, _Mapping]] = ..., children_changed: _Optional[bool] = ..., futex_wake: _Optional[_Union[FutexWake, _Mapping]] = ...) -> None: ...
+    new_parent: int
+    fifo_ready: int
+    def __init__(self, signal: _Optional[_Union[Signal, _Mapping]] = ..., children_changed: _Optional[bool] = ..., futex_wake: _Optional[_Union[FutexWake, _Mapping]] = ..., new_parent: _Optional[int] = ..., fifo_ready: _Optional[int] = ...) -> None: ...
 
 class FutexWake(_message.Message):
     __slots__ = ("word", "count", "bitset")
@@ -278,26 +282,34 @@ class GetIdsResponse(_message.Message):
     def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., pid: _Optional[int] = ..., parent: _Optional[int] = ..., group: _Optional[int] = ..., session: _Optional[int] = ...) -> None: ...
 
 class GetForegroundRequest(_message.Message):
-    __slots__ = ("identity",)
+    __slots__ = ("identity", "terminal", "by_master")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    TERMINAL_FIELD_NUMBER: _ClassVar[int]
+    BY_MASTER_FIELD_NUMBER: _ClassVar[int]
     identity: _session_pb2.Identity
-    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ...) -> None: ...
+    terminal: int
+    by_master: bool
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., terminal: _Optional[int] = ..., by_master: _Optional[bool] = ...) -> None: ...
 
 class GetForegroundResponse(_message.Message):
-    __slots__ = ("outcome", "group")
+    __slots__ = ("outcome", "group", "session")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     outcome: _session_pb2.Outcome
     group: int
-    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., group: _Optional[int] = ...) -> None: ...
+    session: int
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., group: _Optional[int] = ..., session: _Optional[int] = ...) -> None: ...
 
 class SetForegroundRequest(_message.Message):
-    __slots__ = ("identity", "group")
+    __slots__ = ("identity", "group", "terminal")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
+    TERMINAL_FIELD_NUMBER: _ClassVar[int]
     identity: _session_pb2.Identity
     group: int
-    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., group: _Optional[int] = ...) -> None: ...
+    terminal: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., group: _Optional[int] = ..., terminal: _Optional[int] = ...) -> None: ...
 
 class SetForegroundResponse(_message.Message):
     __slots__ = ("outcome",)
@@ -338,18 +350,20 @@ class SetReapingResponse(_message.Message):
     def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
 
 class DescribeRequest(_message.Message):
-    __slots__ = ("identity", "name", "command_line", "executable", "executed")
+    __slots__ = ("identity", "name", "command_line", "executable", "executed", "holds_locks")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     COMMAND_LINE_FIELD_NUMBER: _ClassVar[int]
     EXECUTABLE_FIELD_NUMBER: _ClassVar[int]
     EXECUTED_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_LOCKS_FIELD_NUMBER: _ClassVar[int]
     identity: _session_pb2.Identity
     name: bytes
     command_line: bytes
     executable: bytes
     executed: bool
-    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., name: _Optional[bytes] = ..., command_line: _Optional[bytes] = ..., executable: _Optional[bytes] = ..., executed: _Optional[bool] = ...) -> None: ...
+    holds_locks: bool
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., name: _Optional[bytes] = ..., command_line: _Optional[bytes] = ..., executable: _Optional[bytes] = ..., executed: _Optional[bool] = ..., holds_locks: _Optional[bool] = ...) -> None: ...
 
 class DescribeResponse(_message.Message):
     __slots__ = ("outcome",)
@@ -428,3 +442,163 @@ class FutexWakeResponse(_message.Message):
     outcome: _session_pb2.Outcome
     woken: int
     def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., woken: _Optional[int] = ...) -> None: ...
+
+class JoinFifoRequest(_message.Message):
+    __slots__ = ("identity", "device", "inode", "access", "waits")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    INODE_FIELD_NUMBER: _ClassVar[int]
+    ACCESS_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    device: int
+    inode: int
+    access: int
+    waits: bool
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., device: _Optional[int] = ..., inode: _Optional[int] = ..., access: _Optional[int] = ..., waits: _Optional[bool] = ...) -> None: ...
+
+class JoinFifoResponse(_message.Message):
+    __slots__ = ("outcome", "ticket", "ready")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    ticket: int
+    ready: bool
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., ticket: _Optional[int] = ..., ready: _Optional[bool] = ...) -> None: ...
+
+class FetchFifoRequest(_message.Message):
+    __slots__ = ("identity", "ticket")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    ticket: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., ticket: _Optional[int] = ...) -> None: ...
+
+class FetchFifoResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class LeaveFifoRequest(_message.Message):
+    __slots__ = ("identity", "ticket")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    ticket: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., ticket: _Optional[int] = ...) -> None: ...
+
+class LeaveFifoResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ("identity", "pid")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    pid: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class WatchResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class OpenTerminalRequest(_message.Message):
+    __slots__ = ("identity", "new", "number")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    NEW_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    new: bool
+    number: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., new: _Optional[bool] = ..., number: _Optional[int] = ...) -> None: ...
+
+class OpenTerminalResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class TerminalEntry(_message.Message):
+    __slots__ = ("number", "device", "inode", "rdev", "mode", "uid", "gid")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    INODE_FIELD_NUMBER: _ClassVar[int]
+    RDEV_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    GID_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    device: int
+    inode: int
+    rdev: int
+    mode: int
+    uid: int
+    gid: int
+    def __init__(self, number: _Optional[int] = ..., device: _Optional[int] = ..., inode: _Optional[int] = ..., rdev: _Optional[int] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ...) -> None: ...
+
+class ListTerminalsRequest(_message.Message):
+    __slots__ = ("identity",)
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ...) -> None: ...
+
+class ListTerminalsResponse(_message.Message):
+    __slots__ = ("outcome", "entries")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    entries: _containers.RepeatedCompositeFieldContainer[TerminalEntry]
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., entries: _Optional[_Iterable[_Union[TerminalEntry, _Mapping]]] = ...) -> None: ...
+
+class FindTerminalRequest(_message.Message):
+    __slots__ = ("identity",)
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ...) -> None: ...
+
+class FindTerminalResponse(_message.Message):
+    __slots__ = ("outcome", "terminal")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    TERMINAL_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    terminal: int
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., terminal: _Optional[int] = ...) -> None: ...
+
+class TakeTerminalRequest(_message.Message):
+    __slots__ = ("identity", "terminal", "leave")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    TERMINAL_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    terminal: int
+    leave: bool
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., terminal: _Optional[int] = ..., leave: _Optional[bool] = ...) -> None: ...
+
+class TakeTerminalResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class SignalTerminalRequest(_message.Message):
+    __slots__ = ("identity", "terminal", "signal")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    TERMINAL_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    terminal: int
+    signal: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., terminal: _Optional[int] = ..., signal: _Optional[int] = ...) -> None: ...
+
+class SignalTerminalResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...

@@ -63,8 +63,16 @@ class Client:
         return open_file_service(self.state, self.root, self.clock, FakeRandom())
 
     def restart(self) -> None:
-        """Another server on the same state."""
+        """Another server on the same state, after an orderly stop."""
         self.service.close()
+        self.start()
+
+    def die(self) -> None:
+        """As if the server were killed."""
+        self.service.release()
+
+    def start(self) -> None:
+        """Another server on the same state."""
         self.service = self._open()
 
     def as_user(self, uid: int, gid: int | None = None, groups: tuple[int, ...] = ()) -> Session:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from farcall.v1 import file_pb2
-from servers.file import mappings
+from servers.file import mapped_bytes, mappings
 from servers.service import Session, WithDescriptor
 from tests.unit.file.client import APPEND, CREATE, DIRECTORY, PATH, READ, WRITE, Client
 from tests.unit.file.test_file_inherit import inherit
@@ -166,26 +166,102 @@ def test_msync_writes_back_what_differs_and_no_more(client: Client) -> None:
     lengths = client.service.tree.store.execute("SELECT length FROM extent WHERE kind != 2")
     assert [length for (length,) in lengths] == [PAGE]
     expected = bytearray(memory)
-    client.restart()
+    client.die()
+    client.start()
     found = client.get("/big")
     assert found[10 * PAGE] == expected[10 * PAGE]
-    assert found[40 * PAGE + 7] == expected[40 * PAGE + 7] ^ 0xFF  # stored, and not synced
+    assert found[40 * PAGE + 7] == expected[40 * PAGE + 7]  # stored, and not synced: the memfd has it
 
 
-def test_after_a_restart_mappings_are_fetched_again(client: Client) -> None:
+def test_the_next_server_goes_on_with_the_pages_that_somebody_has(client: Client) -> None:
+    handle = client.open("/a/f", BOTH)
+    ino = map_shared(client, handle)
+    memory = fetch(client, ino)
+    client.die()
+    memory[0] = ord("L")
+    client.start()
+    assert client.read(handle) == b"Lower data"
+    client.write(handle, 1, b"OW")
+    client.append(handle, b"!")
+    assert memory[:12] == b"LOWer data!\0" == fetch(client, ino)[:12]
+    client.truncate("/a/f", 4)
+    assert memory[:12] == b"LOWe" + bytes(8)
+    client.restart()
+    unmap(client, ino)
+    assert client.get("/a/f") == b"LOWe"
+    assert count(client, "pages") == 0
+
+
+def test_an_orderly_stop_writes_back(client: Client, capfd: pytest.CaptureFixture[str]) -> None:
+    handle = client.open("/a/f", BOTH)
+    ino = map_shared(client, handle)
+    memory = fetch(client, ino)
+    memory[0] = ord("L")
+    client.service.close()
+    memory.close()
+    client.start()
+    assert client.read(handle) == b"Lower data"
+    fetch(client, ino)[0] = 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("servers.file.extents.RESERVE_BYTES", 1 << 62)
+        client.restart()
+    assert "stores by mmap are lost" in capfd.readouterr().err
+    assert client.read(handle) == b"Lower data"
+
+
+def test_pages_that_nobody_has_any_more(client: Client, capfd: pytest.CaptureFixture[str]) -> None:
     handle = client.open("/a/f", BOTH)
     ino = map_shared(client, handle)
     memory = fetch(client, ino)
     memory[0] = ord("L")
     sync(client, ino)
     memory[1] = ord("O")
-    client.close(handle)
-    client.restart()
+    memory.close()
+    client.die()
+    client.start()
+    assert f"inode {ino}: nobody has its pages any more" in capfd.readouterr().err
     again = fetch(client, ino)
     assert again[:10] == b"Lower data"
     again[1] = ord("0")
+    client.restart()
+    assert capfd.readouterr().err == ""
     unmap(client, ino)
     assert client.get("/a/f") == b"L0wer data"
+
+
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("grows", [False, True])
+def test_a_death_between_memfd_and_store(
+    client: Client, monkeypatch: pytest.MonkeyPatch, committed: bool, grows: bool
+) -> None:
+    """Of a write that is made again if it was not committed, and of a truncation."""
+    client.truncate("/a/f", 100)
+    handle = client.open("/a/f", BOTH)
+    memory = fetch(client, map_shared(client, handle), 3 * PAGE)
+    memory[200] = 1  # behind the end: never part of the file
+    deadly = "store-committed" if committed else "store-commit"
+
+    def die(name: str, _operation: str = "") -> None:
+        if name == deadly:
+            raise ZeroDivisionError
+
+    at = 2 * PAGE if grows else 50
+    written = (b"lower data" + bytes(90))[:at].ljust(at, b"\0") + b"x" * 100
+    for change, expected in (
+        (lambda: client.write(handle, at, b"x" * 100), written),
+        (lambda: client.truncate("/a/f", PAGE if grows else 10), written[: PAGE if grows else 10]),
+        (lambda: client.truncate("/a/f", 2 * PAGE), written[: PAGE if grows else 10].ljust(2 * PAGE, b"\0")),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr("servers.file.store.step", die)
+            with pytest.raises(ZeroDivisionError):
+                change()
+        client.die()
+        client.start()
+        if not committed:
+            change()
+        assert client.read(handle) == expected
+        assert memory[:] == expected.ljust(3 * PAGE, b"\0")
 
 
 def test_the_last_who_may_store_writes_back(client: Client) -> None:
@@ -213,6 +289,23 @@ def test_the_last_who_may_store_writes_back(client: Client) -> None:
     assert open_descriptors() == before - 1
     assert client.read(handle) == b"STORE data"
     assert count(client, "mapping") == 0
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_whoever_syncs_syncs_what_others_stored(client: Client, everything: bool) -> None:
+    other = client.as_user(0)
+    with client.acting(other):
+        memory = fetch(client, map_shared(client, client.open("/a/f", BOTH)))
+    handle = client.open("/a/f")
+    memory[0] = ord("S")
+    client.call(file_pb2.SyncRequest(handle=0 if everything else handle))
+    assert count(client, "extent") > 0
+    memory.close()
+    client.die()
+    client.start()
+    assert client.read(handle) == b"Sower data"
+    with client.fails(errno.EBADF):
+        client.call(file_pb2.SyncRequest(handle=client.open("/a/f", PATH)))
 
 
 def test_a_mapping_outlives_handle_and_name(client: Client) -> None:
@@ -251,7 +344,7 @@ def test_only_what_is_mapped_can_be_fetched(client: Client) -> None:
 
 def test_limits(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mappings, "MAPPINGS_MAX", 1)
-    monkeypatch.setattr(mappings, "PAGES_BYTES_MAX", 100_000)
+    monkeypatch.setattr(mapped_bytes, "PAGES_BYTES_MAX", 100_000)
     big, small = client.open("/big", BOTH), client.open("/a/f")
     ino = map_shared(client, big, writable=False)
     map_shared(client, big)

@@ -350,14 +350,16 @@ class Signals(unittest.TestCase):
 
     def test_a_handler_that_raises_ends_a_read(self) -> None:
         def handler(number: int, frame: FrameType | None) -> None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             raise InterruptedError("by the handler")
 
         reader, writer = os.pipe()
         old = signal.signal(signal.SIGALRM, handler)
         try:
             for _ in range(5):
-                signal.setitimer(signal.ITIMER_REAL, 0.01)
                 with self.assertRaises(InterruptedError):
+                    # Again and again: what comes right before the read is noticed only after it.
+                    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
                     os.read(reader, 1)
         finally:
             signal.signal(signal.SIGALRM, old)
@@ -399,7 +401,8 @@ class Signals(unittest.TestCase):
         self.assertFalse(faulthandler.is_enabled())
 
     def test_keyboard_interrupt(self) -> None:
-        code = "import os, signal, time; print('up', flush=True); time.sleep(60)"
+        # Short sleeps: a signal right before one is noticed only after it.
+        code = "import time; print('up', flush=True)\nwhile True: time.sleep(0.1)"
         with subprocess.Popen([PYTHON, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
             assert child.stdout is not None
             self.assertEqual(child.stdout.readline(), b"up\n")

@@ -38,10 +38,9 @@ in a substitution
 END
   )
   echo "$text"
-  i=0 long=
-  while [ $i -lt 9000 ]; do
-    long="${long}0123456789"
-    i=$((i + 1))
+  long=0123456789
+  while [ ${#long} -lt 80000 ]; do
+    long=$long$long
   done
   wc -c <<END | tr -d ' ' # more than a pipe holds
 $long
