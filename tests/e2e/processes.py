@@ -21,6 +21,8 @@ from ipc.seams import HostClock
 
 REPOSITORY = Path(__file__).parents[2]
 READY_S = 20.0
+AT_ONCE = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+"""Guests that one process of the tests runs at a time: the processors are shared with the others."""
 END_S = 10.0
 
 

@@ -31,6 +31,7 @@ from tests.e2e.harness import (
     installed_differs,
     observe,
 )
+from tests.e2e.processes import AT_ONCE
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -42,7 +43,6 @@ CASES = [
     if deployment == "ring" or line.core
 ]
 READERS_PER_STATE = 12
-WORKERS = 2
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +102,7 @@ class Cell:
 
     def __init__(self, root: Path, states: Path, deployment: str, lines: list[Line]) -> None:
         self._root, self._states, self._deployment = root, states, deployment
-        self.pool = ThreadPoolExecutor(WORKERS)
+        self.pool = ThreadPoolExecutor(AT_ONCE)
         self.alone: dict[str, Future[tuple[Ran, Tree]]] = {}
         self.together: dict[str, Future[tuple[dict[str, Ran], Tree]]] = {}
         for line in (line for line in lines if line in WRITING):

@@ -2,7 +2,7 @@
 
 On x86-64 the guests see the host's own root and are compared with the host's programs; on ARM64 a root of
 Debian's packages, compared with the same packages natively on x86-64. The first test of a cell (architecture,
-deployment) starts all its selected lines, two at a time, on the same servers; each test waits for its own. At
+deployment) starts all its selected lines, on the same servers; each test waits for its own. At
 the end of a cell one `find` names what stands in the directories of its lines, and one `tar c` reads what is
 new there since the lines began: to read what nobody touched, some 90 files for each line, would cost more than
 the lines do.
@@ -23,6 +23,7 @@ from tests.e2e import debian, harness
 from tests.e2e.debian import ChrootPlace, GuestPlace, HostPlace, Place
 from tests.e2e.harness import ARCHS, DEPLOYMENTS, Ran, Tree, differences, read_tree
 from tests.e2e.lines import DIFFERENCES, DynamicLine, features, load, overlooked, torture
+from tests.e2e.processes import AT_ONCE
 from tests.e2e.roots import MissingError
 
 pytestmark = pytest.mark.timeout(1500)
@@ -41,7 +42,6 @@ CASES = [
     and (not line.shares or deployment != "grpc-tcp")
     and (not line.only or line.only == WORLDS[arch])
 ]
-WORKERS = 2
 OBSERVE_LIMIT_S = 600.0
 
 Answers = dict[str, Ran]
@@ -91,7 +91,7 @@ def part(tree: Tree, name: str) -> Tree:
 class Done:
     """Lines that run in the background in one place, and then what they left."""
 
-    def __init__(self, place: Place, work: Path, lines: list[DynamicLine], workers: int = WORKERS) -> None:
+    def __init__(self, place: Place, work: Path, lines: list[DynamicLine], workers: int = AT_ONCE) -> None:
         self._place, self._work, self._lines = place, work, lines
         self._begin_s = time.time()
         self._pool = ThreadPoolExecutor(workers)
@@ -217,7 +217,7 @@ def cells(
                 state = base / "-".join(key)
                 world = stack.enter_context(harness.guest(deployment, root, state, by_hand=True))
                 work = host_work if on_host else Path("/") / debian.WORK
-                workers = 1 if deployment == "inproc" else WORKERS  # which has the state for itself
+                workers = 1 if deployment == "inproc" else AT_ONCE  # which has the state for itself
                 known[key] = Done(GuestPlace(tuple(world.options)), work, selected[key], workers)
                 stack.callback(known[key].stop)
             return known[key]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import REPOSITORY, serving
+from tests.e2e.processes import AT_ONCE, REPOSITORY, serving
 from tests.e2e.runs import World, world
 
 ARCHS = ("x86_64", "arm64")
@@ -22,7 +22,6 @@ HEADER_BYTES, PROGRAM_HEADER_BYTES = 64, 56
 EM_386, EM_PPC64, EM_ARM, EM_X86_64, EM_AARCH64, EM_RISCV = 3, 21, 40, 62, 183, 243
 ET_REL, ET_EXEC, ET_DYN, ET_CORE = 1, 2, 3, 4
 NATIVE = {"x86_64": EM_X86_64, "arm64": EM_AARCH64}
-WORKERS = 2
 DAMAGED_PER_ARCH = 40
 
 
@@ -165,7 +164,7 @@ def judge(place: Place, name: str, content: bytes) -> str:
 
 
 def all_judged(place: Place, programs: dict[str, bytes]) -> list[str]:
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         verdicts = pool.map(lambda item: judge(place, *item), programs.items())
         return [verdict for verdict in verdicts if verdict]
 
