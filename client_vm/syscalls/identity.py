@@ -34,25 +34,22 @@ def getegid(task: Task) -> int:
     return task.process.credentials.egid
 
 
-def _ids(*pointers: OutBuffer) -> None:
-    for pointer in pointers:
+def _put_three(*given: tuple[OutBuffer, int]) -> int:
+    for pointer, _ in given:
         pointer.check(4)
+    for pointer, value in given:
+        pointer.put(value.to_bytes(4, "little"))
+    return 0
 
 
 def getresuid(task: Task, real: OutBuffer, effective: OutBuffer, saved: OutBuffer) -> int:
     who = task.process.credentials
-    _ids(real, effective, saved)
-    for pointer, value in ((real, who.uid), (effective, who.euid), (saved, who.suid)):
-        pointer.put(value.to_bytes(4, "little"))
-    return 0
+    return _put_three((real, who.uid), (effective, who.euid), (saved, who.suid))
 
 
 def getresgid(task: Task, real: OutBuffer, effective: OutBuffer, saved: OutBuffer) -> int:
     who = task.process.credentials
-    _ids(real, effective, saved)
-    for pointer, value in ((real, who.gid), (effective, who.egid), (saved, who.sgid)):
-        pointer.put(value.to_bytes(4, "little"))
-    return 0
+    return _put_three((real, who.gid), (effective, who.egid), (saved, who.sgid))
 
 
 def getgroups(task: Task, size: int, buffer: OutBuffer) -> int:

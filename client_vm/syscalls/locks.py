@@ -118,29 +118,31 @@ def _host_command(
 
 def _lock_at_host(task: Task, file: HostBacked, attempt: Callable[[], object], waits: bool) -> int | Blocking:
     """`attempt` is made until no other lock is in the way. Errno."""
-    try:
-        with translated():
-            attempt()
-    except Errno as error:
-        if error.errno != EAGAIN or not waits:
-            raise
-        return _until_free(task, file, attempt)
-    return 0
+
+    def had() -> bool:
+        try:
+            with translated():
+                attempt()
+        except Errno as error:
+            if error.errno != EAGAIN:
+                raise
+            return False
+        return True
+
+    if had():
+        return 0
+    if not waits:
+        raise Errno(EAGAIN)
+    return _until_free(task, file, had)
 
 
-def _until_free(task: Task, file: HostBacked, attempt: Callable[[], object]) -> Blocking:
+def _until_free(task: Task, file: HostBacked, had: Callable[[], bool]) -> Blocking:
     clock = task.kernel.clock
     file.users += 1
     try:
         while True:
             yield Wait(deadline=clock.monotonic_s() + HOST_RETRY_S)
-            try:
-                with translated():
-                    attempt()
-            except Errno as error:
-                if error.errno != EAGAIN:
-                    raise
-            else:
+            if had():
                 return 0
     finally:
         file.drop()

@@ -3,7 +3,9 @@
    a address, i number.
    Most arguments are of their kind, some are anything. Prints nothing; what counts is that it reaches its end. */
 #include "check.h"
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 
 enum { PAGE = 4096, ARENA = 64, FDS = 24 };
 static char *arena; /* pages that calls may read, write, unmap and protect */
@@ -115,6 +117,17 @@ static void renew(void) {
         close(fd);
 }
 
+static void ring(int signal) { (void)signal; }
+
+/* Whatever waits, for the program itself or for years, ends with EINTR. */
+static void limit_waits(void) {
+    struct sigaction action = {.sa_handler = ring}; /* and no SA_RESTART */
+    struct itimerval often = {{0, 10000}, {0, 10000}};
+    signal(SIGPIPE, SIG_IGN);
+    if (sigaction(SIGALRM, &action, NULL) || setitimer(ITIMER_REAL, &often, NULL))
+        _exit(9);
+}
+
 int main(int argc, char **argv) {
     if (argc < 4)
         return finish("hostile_fuzz");
@@ -126,6 +139,7 @@ int main(int argc, char **argv) {
         return 9;
     text = all + PAGE;
     arena = all + 4 * PAGE;
+    limit_waits();
     unsigned long succeeded = 0;
     for (unsigned long i = 0; i < calls; i++) {
         if (i % 64 == 0)
