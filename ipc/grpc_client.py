@@ -44,7 +44,7 @@ from ipc.message import Call, MalformedError, Reply, call_to_unary, encode_reque
 from ipc.operations import BY_NAME, OPERATIONS, Operation
 from ipc.outstanding import GOODBYE, Answer, Outstanding, Pending
 from ipc.seams import Clock
-from ipc.side_loop import AbandonedError, Crossing, SideLoop, together
+from ipc.side_loop import AbandonedError, SideLoop, together
 
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.05, 1.0
 HANDSHAKE_S: Final = 5.0
@@ -96,7 +96,7 @@ class GrpcLink:
     def __init__(self, address: Address, renew_interval_s: float) -> None:
         self.address = address
         self._side = SideLoop.hold()
-        self._to_trio = Crossing(trio.lowlevel.current_trio_token().run_sync_soon)
+        self._to_trio = self._side.to_trio
         self._connection = _Connection(address, self._deliver, self._crash, renew_interval_s)
         self._closed = False
         self._submitted: deque[Pending] = deque()

@@ -1,4 +1,4 @@
-"""The gRPC carrier, server's side: grpc.aio in the side loop, the endpoint in trio's thread.
+"""The gRPC carrier, server's side: grpc.aio in the side loop, the endpoint in trio's turns.
 
 Each unary call and each batch crosses once into trio, where the endpoint is called, and its replies once
 back. What a client cancels or a broken connection loses is only the way back: the effect goes on.
@@ -33,7 +33,7 @@ from ipc.endpoint import UNIX_GRPC, Endpoint, Peer
 from ipc.limits import BATCH_CALLS_MAX, STREAM_DEFERRED_MAX, UNARY_DEFERRED_MAX
 from ipc.message import Call, MalformedError, Reply, abandonment, reply_to_unary, unary_to_call
 from ipc.operations import BY_NAME, OPERATIONS, Operation
-from ipc.side_loop import Crossing, Job, SideLoop
+from ipc.side_loop import Job, SideLoop
 
 DRAIN_S: Final = 1.0
 """How long calls in flight may still answer once the server stops."""
@@ -72,7 +72,7 @@ async def serve_grpc(
     *,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serves until cancelled; then takes no new calls, waits DRAIN_S for those in flight, joins its thread.
+    """Serves until cancelled; then takes no new calls, waits DRAIN_S for those in flight.
 
     Starts with the address in use, the port chosen if it was 0. ListenError. What the endpoint raises
     other than MalformedError is a bug of the server: it ends the carrier and comes out here.
@@ -93,7 +93,7 @@ async def serve_grpc(
 
 
 class _Server:
-    """Both halves; each method says whose thread it runs in."""
+    """Both halves; each method says who runs it: the side loop or trio."""
 
     def __init__(self, address: Address, endpoint: Endpoint, side: SideLoop) -> None:
         self.address = address
@@ -102,7 +102,7 @@ class _Server:
         self.failed = trio.Event()
         self.failure: BaseException | None = None
         self.to_loop = side.crossing
-        self.to_trio = Crossing(trio.lowlevel.current_trio_token().run_sync_soon)
+        self.to_trio = side.to_trio
         self._streams: set[_Stream] = set()
         self._server: Any = None
         self._waiting = 0
@@ -189,7 +189,7 @@ class _Server:
             self._waiting -= 1
 
     async def _in_trio(self, ask: Callable[[Any], Any], context: Any, at_once: bool = False) -> Any:
-        """Calls ask(respond) in trio's thread and waits for what is responded, or returned if `at_once`."""
+        """Calls ask(respond) in trio's turn and waits for what is responded, or returned if `at_once`."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def settle(value: Any, error: Exception | None) -> None:

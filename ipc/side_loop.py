@@ -1,25 +1,30 @@
-"""The asyncio loop beside trio: one thread for all gRPC of the process, and how work crosses over.
+"""The asyncio loop within trio: all gRPC of the process, in trio's thread, and how work crosses over.
 
-Why one: grpc.aio watches one socket from every loop that uses it, so a second loop only steals the first
-one's wake-ups. The thread lives as long as somebody holds the loop.
+Why in trio's thread: between two threads every call and every reply costs a wake-up, which costs more than the
+call (README). Why one: grpc.aio watches one socket from every loop that uses it, so a second loop only steals
+the first one's wake-ups. It runs as long as somebody holds it.
 """
 
 import asyncio
 import atexit
-import threading
+import selectors
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
 
 T = TypeVar("T")
 Job = Callable[[], None]
+TURNS_MAX: Final = 16
+"""Turns of asyncio's loop in one of trio's, so that its other tasks have theirs."""
+END_S: Final = 5.0
+"""How long what runs in a loop that nobody holds any more may take to be cancelled."""
 
 
 class Crossing:
-    """Runs jobs in another thread, in order, and wakes it once for all that queue up until it looks."""
+    """Runs jobs on the other side, in order, and wakes it once for all that queue up until it looks."""
 
     def __init__(self, wake: Callable[[Job], object]) -> None:
         self._wake = wake
@@ -28,17 +33,14 @@ class Crossing:
         self._corked = False
 
     def put(self, job: Job) -> None:
-        """From any thread. The job is lost if the other loop has ended: nobody is left to care."""
+        """The job is lost if the other side has ended: nobody is left to care."""
         self._jobs.append(job)
         if not (self._woken or self._corked):
             self._rouse()
 
     @contextmanager
     def corked(self) -> Iterator[None]:
-        """Around several puts of one thread, the only one that puts: the other wakes after the last.
-
-        Waking releases the GIL, and a thread that wakes too early makes a batch of the first job alone.
-        """
+        """Around several puts: the other side wakes after the last."""
         outermost = not self._corked
         self._corked = True
         try:
@@ -51,80 +53,98 @@ class Crossing:
 
     def _rouse(self) -> None:
         self._woken = True
-        try:
-            self._wake(self._run)
-        except (RuntimeError, trio.RunFinishedError):
-            self._jobs.clear()  # the other loop has ended
+        self._wake(self._run)
 
     def _run(self) -> None:
         self._woken = False  # before taking: a job put from now on wakes again
         for _ in range(len(self._jobs)):
             self._jobs.popleft()()
         if self._jobs and not self._woken:  # left for the next turn, so that other tasks have theirs
-            self._woken = True
-            self._wake(self._run)
+            self._rouse()
+
+
+class _NoWait(selectors.EpollSelector):
+    """Looks and never waits: where asyncio would, its loop stops, and trio waits instead."""
+
+    stop: Callable[[], None]
+    """The loop's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turns = 0
+        self.wanted_s: float | None = 0.0
+        """How long asyncio would have waited at most; None: for ever."""
+
+    def begin(self) -> None:
+        """A run of the loop begins."""
+        self._turns = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._turns += 1
+        ready = timeout is not None and timeout <= 0
+        events = super().select(0) if self._turns == 1 or not ready else []
+        if not (ready or events):
+            self.wanted_s = timeout
+            self.stop()
+        elif self._turns >= TURNS_MAX:
+            self.wanted_s = 0.0
+            self.stop()
+        return events
 
 
 class SideLoop:
-    """A running asyncio loop in a thread of its own. `hold` and `release` in trio's thread.
+    """A running asyncio loop. All of it, and whatever crosses over, in the one thread that runs trio.
 
-    The thread ends with its last holder, the loop with the process: gRPC may still have an event for it, and
-    delivering that to a closed loop fails, with whatever else waits to be delivered.
+    A task of trio's runs it until it has nothing to do and then waits for its descriptors and its clock. The task
+    ends with the last holder, the loop with the process: gRPC may still have an event for it, and delivering that
+    to a closed loop fails, with whatever else waits to be delivered.
     """
 
-    _lock = threading.Lock()
+    _looks: _NoWait | None = None
     _loop: asyncio.AbstractEventLoop | None = None
     _shared: "SideLoop | None" = None
 
     def __init__(self) -> None:
         if SideLoop._loop is None:
-            SideLoop._loop = asyncio.new_event_loop()
+            SideLoop._looks = _NoWait()
+            SideLoop._loop = asyncio.SelectorEventLoop(SideLoop._looks)
+            SideLoop._looks.stop = SideLoop._loop.stop
             atexit.register(SideLoop._loop.close)
+        assert SideLoop._looks is not None
         self.loop = SideLoop._loop
+        self._selector = SideLoop._looks
         self._holders = 0
-        self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="farcall-grpc", daemon=True)
-        self._thread.start()
-        self.crossing = Crossing(self.loop.call_soon_threadsafe)
-
-    def _run(self) -> None:
-        self.loop.run_until_complete(self._live())
-
-    async def _live(self) -> None:
-        await self._stop.wait()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        self._roused = True
+        self._waits = trio.CancelScope()
+        self._in_trio: deque[Job] = deque()
+        self.crossing = Crossing(self._soon_in_loop)
+        self.to_trio = Crossing(self._soon_in_trio)
+        """For jobs that call what is not asyncio's."""
+        trio.lowlevel.spawn_system_task(self._live, name="asyncio loop of gRPC")
 
     @classmethod
     def hold(cls) -> "SideLoop":
         """The process's loop, started if there is none; to be given back by `release`."""
-        with cls._lock:
-            if cls._shared is None:
-                cls._shared = cls()
-            cls._shared._holders += 1
-            return cls._shared
+        if cls._shared is None:
+            cls._shared = cls()
+        cls._shared._holders += 1
+        return cls._shared
 
     def release(self) -> None:
-        """Gives the loop back; the last holder ends and joins the thread."""
-        with SideLoop._lock:
-            self._holders -= 1
-            if self._holders:
-                return
+        """Gives the loop back; the last holder ends what still runs in it."""
+        self._holders -= 1
+        if not self._holders:
             SideLoop._shared = None
-        self.loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+            self._rouse()
 
     async def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Awaits a coroutine of the side loop from trio; cancellation is handed on, and awaited."""
-        token = trio.lowlevel.current_trio_token()
         finished = trio.Event()
         tasks: list[asyncio.Task[T]] = []
 
         def start() -> None:
             tasks.append(self.loop.create_task(function()))
-            tasks[0].add_done_callback(lambda _: token.run_sync_soon(finished.set))
+            tasks[0].add_done_callback(lambda _: finished.set())
 
         def cancel() -> None:
             tasks[0].cancel()
@@ -140,6 +160,47 @@ class SideLoop:
                 tasks[0].exception()  # retrieved: nobody will
             raise
         return tasks[0].result()
+
+    def _soon_in_loop(self, job: Job) -> None:
+        self.loop.call_soon(job)
+        self._rouse()
+
+    def _soon_in_trio(self, job: Job) -> None:
+        self._in_trio.append(job)
+        self._rouse()
+
+    def _rouse(self) -> None:
+        self._roused = True
+        self._waits.cancel()
+
+    async def _live(self) -> None:
+        try:
+            while self._holders:
+                await self._turn()
+        finally:  # also once trio's main task has ended and somebody still holds the loop
+            if SideLoop._shared is self:
+                SideLoop._shared = None
+            with trio.move_on_after(END_S, shield=True):
+                for task in asyncio.all_tasks(self.loop):
+                    task.cancel()
+                while SideLoop._shared is None and asyncio.all_tasks(self.loop):
+                    await self._turn()
+
+    async def _turn(self) -> None:
+        """Runs the loop until it has nothing to do, and waits until it has."""
+        self._roused = False
+        self._selector.begin()
+        self.loop.run_forever()
+        for _ in range(len(self._in_trio)):
+            self._in_trio.popleft()()
+        if self._roused:
+            await trio.lowlevel.checkpoint()
+            return
+        wanted_s = self._selector.wanted_s
+        with trio.CancelScope() as self._waits:
+            if wanted_s is not None:
+                self._waits.deadline = trio.current_time() + wanted_s
+            await trio.lowlevel.wait_readable(self._selector.fileno())
 
 
 class AbandonedError(Exception):

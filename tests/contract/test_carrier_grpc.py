@@ -365,7 +365,6 @@ async def test_shutdown_answers_what_is_in_flight_and_leaves_no_thread(place: Ad
     for thread in new:
         thread.join(LIMIT_S)
     assert not any(thread.is_alive() for thread in new)
-    assert not any(thread.name == "farcall-grpc" for thread in threading.enumerate())
 
 
 def test_the_largest_call_fits_in_a_frame() -> None:
@@ -382,19 +381,3 @@ def test_an_unpacked_request_survives_the_unary_way() -> None:
     identify(call, 1, 2, 3)
     batch.check_call(call)
     assert call_to_unary(call).place.path == b"\xff\0"
-
-
-async def test_the_loop_outlives_its_thread() -> None:
-    """gRPC may deliver an event late; in a closed loop that raises, and holds up what comes after it."""
-    first = SideLoop.hold()
-    thread_of_first = await first.run(running_in)
-    first.release()
-    second = SideLoop.hold()
-    thread_of_second = await second.run(running_in)
-    assert second.loop is first.loop and thread_of_second is not thread_of_first
-    second.release()
-    assert not second.loop.is_closed() and not thread_of_second.is_alive()
-
-
-async def running_in() -> threading.Thread:
-    return threading.current_thread()

@@ -96,7 +96,7 @@ def _model(directory: Path) -> None:
     builder.file(f"{WORK}/text-changed/words.txt", WORDS.replace(b"fox", b"cat") + b"more\n")
     builder.file(f"{WORK}/text-changed/new.txt", b"new\n")
     builder.file(f"{WORK}/deep/a/private", b"private\n", 0o600)
-    for number in range(60):
+    for number in range(24):
         builder.file(f"{WORK}/many/file-{number:03d}.txt", b"%d\n" % number)
     for name in ("with space", "new\nline", "ünïcödé", "back\\slash", "-dash", "*star"):
         builder.file(f"{WORK}/odd/{name}", f"{len(name)} characters\n".encode())
