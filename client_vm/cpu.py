@@ -18,6 +18,7 @@ from typing import Any, Final
 from client_vm.architecture import ARM64, X86_64, Architecture
 from client_vm.cpuid import cpuid
 from client_vm.stubs import CAUSE_NONE, CAUSE_TRAP, build_stubs
+from client_vm.translations import Translations
 
 READ: Final = 1
 WRITE: Final = 2
@@ -198,6 +199,7 @@ class Cpu:
         self.architecture = architecture
         self._layout = layout = _layout(architecture)
         self._translate = translate
+        self._translations = Translations()
         self._keep: list[Any] = []
         handle = _POINTER()
         self._check("open", _LIBRARY.uc_open(layout.uc_arch, layout.uc_mode, ctypes.byref(handle)))
@@ -311,6 +313,8 @@ class Cpu:
             self.fault_address, self.fault_access = address, access
             return False
         entry[0].paddr, entry[0].perms = found
+        if self._translations.add(address & ~_PAGE_MASK):
+            self.words.preempt = 1  # a loop without system calls, too
         return True
 
     def _untagged(self, address: int) -> int:
@@ -350,6 +354,8 @@ class Cpu:
         refused, `interrupt` is the processor's interrupt number if one was raised (else -1), and `error`
         Unicorn's status; the program counter stands at the faulting instruction.
         """
+        if self._translations.crowded:
+            self.flush_tlb()
         words = self.words
         words.cause = CAUSE_NONE
         words.interrupt = 0
@@ -477,9 +483,11 @@ class Cpu:
         self._check("restore", _LIBRARY.uc_context_restore(self._uc, context.handle))
         self._pc = context.pc
 
-    def flush_tlb(self) -> None:
-        """After any change of a translation that may have been handed out."""
-        self._control(_UC.UC_CTL_TLB_FLUSH)
+    def flush_tlb(self, start: int = 0, end: int = 1 << 64) -> None:
+        """After any change of translations in [start, end), should they have been handed out."""
+        if self._translations.any_in(start, end):
+            self._control(_UC.UC_CTL_TLB_FLUSH)
+            self._translations.clear()
 
     def flush_code(self) -> None:
         """After a change of bytes that may have been executed."""

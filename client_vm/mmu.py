@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from client_vm import host
 from client_vm.abi.common import EACCES, ENOMEM, EPERM
-from client_vm.arena import Arena, ArenaFullError
+from client_vm.arena import PAGE_BYTES, Arena, ArenaFullError
 from client_vm.cpu import EXECUTE, WRITE
 from client_vm.errors import Errno
 from client_vm.vma import (
@@ -50,7 +50,7 @@ class OutOfMemoryError(Exception):
 class AddressSpace:
     """The VMAs of one process. `charge(bytes)` grants (or, negative, returns) private writable memory.
 
-    `flush_tlb` and `flush_code` are the CPU's; set by the owner once there is one.
+    `flush_tlb(start, end)` and `flush_code()` are the CPU's; set by the owner once there is one.
     """
 
     def __init__(self, arena: Arena, charge: Callable[[int], None]) -> None:
@@ -66,7 +66,7 @@ class AddressSpace:
         """What is mapped and may become shorter, by truncations that this process need not hear of."""
         self.stale = False
         """Whether what is mapped of files is to be compared with what the file server has."""
-        self.flush_tlb: Callable[[], None] = lambda: None
+        self.flush_tlb: Callable[[int, int], None] = lambda _start, _end: None
         self.flush_code: Callable[[], None] = lambda: None
 
     # -- lookup ---------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ class AddressSpace:
         if access == EXECUTE and page in vma.writable_now:
             vma.writable_now.discard(page)
             self.flush_code()
-        self.flush_tlb()
+            self.flush_tlb(page, page + PAGE_BYTES)  # or it could still be written to
         return True
 
     # -- reserved pages ---------------------------------------------------------------------------
@@ -239,7 +239,7 @@ class AddressSpace:
                         return
             if vma.executed and access == WRITE:
                 self.flush_code()
-                self.flush_tlb()  # or the CPU could translate the new bytes without asking
+                self.flush_tlb(vma.start, vma.end)  # or the CPU could translate the new bytes without asking
                 vma.executed = False
             physical = address - vma.start + vma.physical
             yield self.arena.bytes[physical : physical + length]
@@ -455,7 +455,7 @@ class AddressSpace:
         for vma in gone:
             self._remove(vma)
         self._tight = 0, 0
-        self.flush_tlb()
+        self.flush_tlb(start, end)
         if any(vma.executed for vma in gone):
             self.flush_code()
         for vma in gone:
@@ -496,7 +496,7 @@ class AddressSpace:
         for shown in self.changing:
             size_bytes = shown.size_now
             if size_bytes < shown.noticed_bytes:
-                self.flush_tlb()
+                self.flush_tlb(0, ADDRESS_MAX)
             shown.noticed_bytes = size_bytes
 
     def protect(self, start: int, end: int, protection: int) -> None:
@@ -532,7 +532,7 @@ class AddressSpace:
         self._coalesce(start, end)
         if returned:
             self.charge(-returned)
-        self.flush_tlb()
+        self.flush_tlb(start, end)
         if flush_code:
             self.flush_code()
 
@@ -572,7 +572,7 @@ class AddressSpace:
             index = bisect_right(self._starts, vma.start)
             self.vmas.insert(index, vma)
             self._starts.insert(index, vma.start)
-        self.flush_tlb()
+        self.flush_tlb(start, start + size_bytes)
 
     def extend(self, vma: Vma, size_bytes: int) -> None:
         """Grows an anonymous VMA upwards by size_bytes into a free range. Errno(ENOMEM)."""
@@ -603,7 +603,7 @@ class AddressSpace:
                 self._uncount(vma, low, high)
             if vma.executed:
                 self.flush_code()
-        self.flush_tlb()  # pages of files must be asked for again
+        self.flush_tlb(start, end)  # pages of files must be asked for again
 
     def _refill(self, vma: Vma, low: int, high: int) -> None:
         """Chunks wholly discarded are read again when needed, a partly discarded one now."""

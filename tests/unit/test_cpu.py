@@ -1,5 +1,6 @@
 """The guest's processor on both architectures: traps, preemption, faults, flushes. A few instructions by hand."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +27,12 @@ LOAD = {X86_64: b"\x48\x8b\x07", ARM64: arm(0xF9400000)}
 """Loads from the address in the first argument register."""
 STORE = {X86_64: b"\x48\x89\x07", ARM64: arm(0xF9000001)}
 ILLEGAL = {X86_64: b"\x0f\x0b", ARM64: arm(0x00000000)}
+WALK = {
+    X86_64: bytes.fromhex("488b07 4881c700100000 4839f7 72f1") + TRAP[X86_64],
+    ARM64: arm(0xF9400003, 0x91400400, 0xEB01001F, 0x54FFFFA3) + TRAP[ARM64],
+}
+"""Loads from each page between the addresses in the first two argument registers, then makes a system call."""
+WALKED = {X86_64: ("rdi", "rsi"), ARM64: ("x0", "x1")}
 FIRST = {X86_64: "rdi", ARM64: "x0"}
 
 
@@ -123,6 +130,30 @@ def test_without_the_exact_address_a_fault_tells_its_page(
     machine.cpu.write_register(FIRST[arch], DATA + 16)
     assert machine.cpu.run() == CAUSE_NONE
     assert (machine.cpu.fault_address, machine.cpu.fault_access) == (DATA, READ)
+
+
+def test_a_guest_of_many_pages_asks_for_each_seldom(arch: Architecture) -> None:
+    """Unicorn's TLB begins with 256 places and grows when it is flushed: somebody must."""
+    pages, rounds = 2000, 40
+    machine = Machine(arch, WALK[arch])
+    cpu = machine.cpu
+    begin, end = 1 << 30, (1 << 30) + pages * PAGE_BYTES
+    machine.pages |= dict.fromkeys(range(begin, end, PAGE_BYTES), (2 * PAGE_BYTES, READ))
+    asked = Counter[int]()
+
+    def translate(address: int, access: int) -> tuple[int, int] | None:
+        asked[address & ~(PAGE_BYTES - 1)] += 1
+        return machine.translate(address, access)
+
+    cpu._translate = translate
+    for _ in range(rounds):
+        cpu.pc = CODE
+        for name, value in zip(WALKED[arch], (begin, end), strict=True):
+            cpu.write_register(name, value)
+        while cpu.run() == CAUSE_PREEMPTED:
+            pass  # by itself, so that it may flush
+        assert cpu.values[0] == NUMBER
+    assert len(asked) == pages + 1 and asked.total() < rounds * pages // 3
 
 
 def test_a_jump_to_nowhere_is_a_fault(arch: Architecture) -> None:

@@ -295,7 +295,7 @@ def test_an_rwx_page_is_one_or_the_other_and_flushes_when_it_turns() -> None:
     rig = Rig(0)
     flushed: list[str] = []
     rig.space.flush_code = lambda: flushed.append("code")
-    rig.space.flush_tlb = lambda: flushed.append("tlb")
+    rig.space.flush_tlb = lambda _start, _end: flushed.append("tlb")
     rig.space.map_anonymous(BASE, PAGE_BYTES, READ | WRITE | EXECUTE)
     written = rig.space.translate(BASE, WRITE)
     assert written is not None and written[1] == READ | WRITE
@@ -309,7 +309,7 @@ def test_rights_to_execute_are_noticed_when_a_page_is_only_read() -> None:
     rig = Rig(0)
     flushed: list[str] = []
     rig.space.flush_code = lambda: flushed.append("code")
-    rig.space.flush_tlb = lambda: flushed.append("tlb")
+    rig.space.flush_tlb = lambda _start, _end: flushed.append("tlb")
     rig.space.map_anonymous(BASE, PAGE_BYTES, READ | WRITE | EXECUTE)
     seen = rig.space.translate(BASE, READ)
     assert seen is not None and seen[1] == READ | EXECUTE  # it may run without another question
