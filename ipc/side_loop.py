@@ -114,6 +114,8 @@ class SideLoop:
         self.loop = SideLoop._loop
         self._selector = SideLoop._looks
         self._holders = 0
+        self._ending: set[asyncio.Task[Any]] = set()
+        self._trio = trio.lowlevel.current_trio_token()
         self._roused = True
         self._waits = trio.CancelScope()
         self._in_trio: deque[Job] = deque()
@@ -124,9 +126,14 @@ class SideLoop:
 
     @classmethod
     def hold(cls) -> "SideLoop":
-        """The process's loop, started if there is none; to be given back by `release`."""
+        """The process's loop, started if there is none; to be given back by `release`.
+
+        RuntimeError: another run of trio has it.
+        """
         if cls._shared is None:
             cls._shared = cls()
+        if cls._shared._trio is not trio.lowlevel.current_trio_token():
+            raise RuntimeError("asyncio's loop runs within another run of trio")
         cls._shared._holders += 1
         return cls._shared
 
@@ -134,7 +141,7 @@ class SideLoop:
         """Gives the loop back; the last holder ends what still runs in it."""
         self._holders -= 1
         if not self._holders:
-            SideLoop._shared = None
+            self._cancel_all()
             self._rouse()
 
     async def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -173,18 +180,21 @@ class SideLoop:
         self._roused = True
         self._waits.cancel()
 
+    def _cancel_all(self) -> None:
+        self._ending = asyncio.all_tasks(self.loop)
+        for task in self._ending:
+            task.cancel()
+
     async def _live(self) -> None:
         try:
-            while self._holders:
+            while self._holders or not all(task.done() for task in self._ending):
                 await self._turn()
-        finally:  # also once trio's main task has ended and somebody still holds the loop
-            if SideLoop._shared is self:
-                SideLoop._shared = None
+        finally:  # also once trio's main task has ended while somebody holds the loop
+            self._cancel_all()
             with trio.move_on_after(END_S, shield=True):
-                for task in asyncio.all_tasks(self.loop):
-                    task.cancel()
-                while SideLoop._shared is None and asyncio.all_tasks(self.loop):
+                while not all(task.done() for task in self._ending):
                     await self._turn()
+            SideLoop._shared = None
 
     async def _turn(self) -> None:
         """Runs the loop until it has nothing to do, and waits until it has."""

@@ -88,3 +88,31 @@ async def test_a_busy_loop_leaves_trio_its_turns() -> None:
 
 async def running_in() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
     return asyncio.get_running_loop(), threading.current_thread()
+
+
+async def test_who_comes_while_the_last_holder_s_tasks_end_loses_none_of_its_own() -> None:
+    first = SideLoop.hold()
+    first.crossing.put(lambda: tasks.append(first.loop.create_task(reluctant())))
+    tasks: list[asyncio.Task[None]] = []
+    await trio.testing.wait_all_tasks_blocked()
+    first.release()
+    second = SideLoop.hold()
+    try:
+        with trio.fail_after(LIMIT_S):
+            assert await second.run(answer) == 42
+        assert tasks[0].done()
+    finally:
+        second.release()
+
+
+async def reluctant() -> None:
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.01)
+
+
+async def answer() -> int:
+    await asyncio.sleep(0.05)
+    return 42
