@@ -90,22 +90,32 @@ static void map(void) {
     }
 }
 
-/* A child that opens the file itself, and does what comes by the pipe whose end is returned. */
+/* A child that opens the file itself, and does what comes by the pipe whose end is returned. It is ready then: the
+   server may be gone the next moment. */
 static int child(int maps) {
-    int ends[2];
-    if (pipe(ends))
+    int ends[2], ready[2];
+    char byte;
+    if (pipe(ends) || pipe(ready))
         exit(98);
     if (fork() == 0) {
         char command[3];
         close(ends[1]);
+        close(ready[0]);
         fd = open("sharers-file", O_RDWR);
         if (maps)
             map();
+        if (write(ready[1], "", 1) != 1)
+            _exit(97);
+        close(ready[1]);
         while (read(ends[0], command, 3) == 3)
             act(command[1], command[2]);
         _exit(0);
     }
     close(ends[0]);
+    close(ready[1]);
+    if (read(ready[0], &byte, 1) != 1)
+        exit(97);
+    close(ready[0]);
     return ends[1];
 }
 
