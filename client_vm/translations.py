@@ -7,6 +7,8 @@ would ask for each of them again and again, 10 us each time.
 
 from typing import Final
 
+from client_vm.arena import PAGE_BYTES
+
 AGAIN_MAX: Final = 1024
 """Translations asked for again, beyond as many as there are, after which the TLB is crowded: to flush it costs
 one for each that is in use."""
@@ -40,8 +42,8 @@ class Translations:
         pages = self._pages
         if len(pages) >= PAGES_MAX:
             return True
-        if (end - start) >> 12 < len(pages):
-            return any(page in pages for page in range(start, end, 4096))
+        if (end - start) // PAGE_BYTES < len(pages):
+            return any(page in pages for page in range(start, end, PAGE_BYTES))
         return any(start <= page < end for page in pages)
 
     def clear(self) -> None:

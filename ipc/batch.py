@@ -121,7 +121,7 @@ def parse_request(frame: bytes) -> session_pb2.CarryRequest:
 class FrameWriter:
     """Sends queued items in frames: whatever came while the last frame was on its way makes the next one.
 
-    `put` in any thread, followed by `wake` in the loop's; `run` is a task of the loop.
+    `put` at any time, followed by `wake` within the loop, where `run` is a task.
     """
 
     def __init__(

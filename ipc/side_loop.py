@@ -53,9 +53,10 @@ class Crossing:
 
     def _rouse(self) -> None:
         self._woken = True
-        self._wake(self._run)
+        self._wake(self.run)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """On the other side: all jobs that are there by now."""
         self._woken = False  # before taking: a job put from now on wakes again
         for _ in range(len(self._jobs)):
             self._jobs.popleft()()
@@ -118,9 +119,8 @@ class SideLoop:
         self._trio = trio.lowlevel.current_trio_token()
         self._roused = True
         self._waits = trio.CancelScope()
-        self._in_trio: deque[Job] = deque()
         self.crossing = Crossing(self._soon_in_loop)
-        self.to_trio = Crossing(self._soon_in_trio)
+        self.to_trio = Crossing(lambda _run: self._rouse())
         """For jobs that call what is not asyncio's."""
         trio.lowlevel.spawn_system_task(self._live, name="asyncio loop of gRPC")
 
@@ -172,10 +172,6 @@ class SideLoop:
         self.loop.call_soon(job)
         self._rouse()
 
-    def _soon_in_trio(self, job: Job) -> None:
-        self._in_trio.append(job)
-        self._rouse()
-
     def _rouse(self) -> None:
         self._roused = True
         self._waits.cancel()
@@ -201,8 +197,7 @@ class SideLoop:
         self._roused = False
         self._selector.begin()
         self.loop.run_forever()
-        for _ in range(len(self._in_trio)):
-            self._in_trio.popleft()()
+        self.to_trio.run()
         if self._roused:
             await trio.lowlevel.checkpoint()
             return

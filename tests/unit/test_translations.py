@@ -1,8 +1,7 @@
 """What the TLB may hold, and when it is flushed so that it grows."""
 
+from client_vm.arena import PAGE_BYTES as PAGE
 from client_vm.translations import AGAIN_MAX, PAGES_MAX, Translations
-
-PAGE = 4096
 
 
 def test_pages_asked_for_once_crowd_nothing() -> None:
