@@ -66,8 +66,8 @@ def _status(task: "Task") -> bytes:
         b"FDSize:\t64",
         b"Groups:\t" + b"".join(b"%d " % group for group in who.groups),
         b"VmSize:\t%8d kB" % (size >> 10),
-        b"VmHWM:\t%8d kB" % (task.kernel.resident_bytes() >> 10),
-        b"VmRSS:\t%8d kB" % (task.kernel.resident_bytes() >> 10),
+        b"VmHWM:\t%8d kB" % task.kernel.usage().ru_maxrss,
+        b"VmRSS:\t%8d kB" % task.kernel.usage().ru_maxrss,
         b"VmData:\t%8d kB" % (data >> 10),
         b"Threads:\t%d" % len(process.tasks),
         b"SigBlk:\t%016x" % task.blocked,
@@ -82,7 +82,7 @@ def _stat(task: "Task") -> bytes:
     process = task.process
     size, _ = _sizes(task)
     used = task.kernel.cpu_time_ns() * 100 // 1_000_000_000
-    resident = task.kernel.resident_bytes() >> 12
+    resident = task.kernel.usage().ru_maxrss >> 2
     family = process.parent_pid, *_groups(task)
     fields = {14: used, 18: 20 + process.nice, 19: process.nice, 20: len(process.tasks), 23: size, 24: resident}
     return stat_line(process.pid, process.name, b"R", family, fields)

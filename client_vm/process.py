@@ -189,8 +189,6 @@ class Kernel:
     """CPU time the worker has used."""
     usage: Callable[[], struct_rusage]
     """What the worker has used (getrusage(2))."""
-    resident_bytes: Callable[[], int]
-    """The most memory the worker has had in use."""
     release: bytes = b"6.1.0-farcall"
     """uname(2): what the kernel interface here is nearest to."""
     version: bytes = b"#1 SMP"

@@ -100,7 +100,6 @@ def _run(control: socket.socket, doorbell: socket.socket, parent: int, offsets: 
         house=house,
         cpu_time_ns=time.process_time_ns,
         usage=partial(resource.getrusage, resource.RUSAGE_SELF),
-        resident_bytes=lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
     )
     process = _make_process(house, start)
     task = _load(kernel, process, start)

@@ -14,7 +14,7 @@ import pytest
 from ipc.limits import LEASE_MS
 from servers.sessions import EXPIRE_INTERVAL_S
 from tests.e2e.by_hand import COMMITTED, UNCOMMITTED, ByHand
-from tests.e2e.processes import read_line
+from tests.e2e.processes import Server, read_line
 from tests.e2e.runs import LIMIT_S, World, await_line, send, world
 from tests.e2e.usage import usage
 from tests.guests.build import build
@@ -120,15 +120,21 @@ def stored(file: ByHand) -> str:
     return "".join(chr(found[at]) for at in (0, 700))
 
 
+def begin(runs: World, file: ByHand, arch: str) -> tuple[Server, subprocess.Popen[bytes]]:
+    """A file server, and the guest that is up."""
+    shutil.copy2(build("sharers", arch), file.root / "sharers")
+    server = file.start()
+    process = runs.start("run", *file.options(), "-w", "/", "--", "/sharers")
+    await_line(process, "up")
+    return server, process
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_what_somebody_synced_is_on_disk_though_everybody_dies(runs: World, arch: str) -> None:
     """By one process, which has nothing mapped; another one stored it."""
     with ExitStack() as held:
         file = ByHand("file", "ring", runs.folder, held)
-        shutil.copy2(build("sharers", arch), file.root / "sharers")
-        server = file.start()
-        process = runs.start("run", *file.options(), "-w", "/", "--", "/sharers")
-        await_line(process, "up")
+        server, process = begin(runs, file, arch)
         assert [ask(process, command) for command in ("psa", "msb", "nfx", "psz")] == ["ok"] * 4
         server.stop(signal.SIGKILL)
         process.kill()
@@ -141,10 +147,7 @@ def test_what_somebody_synced_is_on_disk_though_everybody_dies(runs: World, arch
 def test_who_ends_without_a_server_waits_for_one(runs: World, arch: str) -> None:
     with ExitStack() as held:
         file = ByHand("file", "ring", runs.folder, held)
-        shutil.copy2(build("sharers", arch), file.root / "sharers")
-        server = file.start()
-        process = runs.start("run", *file.options(), "-w", "/", "--", "/sharers")
-        await_line(process, "up")
+        server, process = begin(runs, file, arch)
         assert ask(process, "psa") == "ok"
         server.stop(signal.SIGKILL)
         assert ask(process, "msb") == "ok"
