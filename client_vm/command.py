@@ -21,7 +21,8 @@ Runs unmodified x86-64 and ARM64 Linux programs whose files and memory are serve
 host or on others.
 
   run [options] [--] PROG [ARG...]     runs a program
-  serve file|memory --listen ADDR      serves files or memory to programs started elsewhere
+  serve file|memory|network --listen ADDR
+                                       serves programs started elsewhere
   syscalls [--json]                    the table of system calls, and how each is supported
   bench [CASE...] [--json FILE]        measures; exit status 1 if a limit is missed
   doctor [ADDR]                        checks this host, and the server at ADDR
@@ -31,8 +32,9 @@ host or on others.
 ADDR is HOST:PORT or unix:PATH.
 """
 SERVE_HELP: Final = """\
-usage: farcall serve file   --listen ADDR [--state DIR] [--root DIR] [--insecure]
-       farcall serve memory --listen ADDR [--quota BYTES] [--insecure]
+usage: farcall serve file    --listen ADDR [--state DIR] [--root DIR] [--insecure]
+       farcall serve memory  --listen ADDR [--quota BYTES] [--insecure]
+       farcall serve network --listen ADDR [--egress CIDR[:PORT]]... [--publish] [--insecure]
 
 Serves until SIGTERM, SIGINT or SIGHUP, and says "ready ADDR" on stdout once it does. ADDR is HOST:PORT or
 unix:PATH; rings are served beside unix:PATH.
@@ -40,6 +42,9 @@ unix:PATH; rings are served beside unix:PATH.
   --state DIR      keeps what guests write (default: nothing is kept)
   --root DIR       the guests' /, never written to (default: /)
   --quota BYTES    memory of all guests together (default: half of this host's)
+  --egress CIDR    lets runs that ask for it reach that network, too, or one port of it: CIDR:PORT (default:
+                   guests reach each other, and nothing else)
+  --publish        lets runs take connections to ports of this host (run -p)
   --insecure       listens beyond this host, without credentials
 """
 
@@ -127,7 +132,7 @@ def _run(words: list[str]) -> int:
 def _serve(words: list[str]) -> int:  # noqa: RET503 - execv does not return
     """Becomes the server's process."""
     if not words:
-        raise StartError("serve file, or memory? (farcall serve --help)", EXIT_FAILURE)
+        raise StartError("serve file, memory or network? (farcall serve --help)", EXIT_FAILURE)
     if "--help" in words or "-h" in words:
         print(SERVE_HELP, end="")
         return 0

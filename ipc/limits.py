@@ -16,6 +16,8 @@ SLOTS_MAX: Final = 64
 """Of one session: calls that may be in flight with an identity."""
 GROUPS_MAX: Final = 64
 """Supplementary groups in Credentials."""
+EGRESS_RULES_MAX: Final = 256
+"""In one Hello."""
 DEFERRED_MAX: Final = 32
 """Of one session: deferred calls that wait at its server. One more, and the oldest is refused as OVERLOADED."""
 UNARY_DEFERRED_MAX: Final = 512

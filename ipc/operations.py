@@ -7,7 +7,7 @@ from typing import Any, Final
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
-from farcall.v1 import file_pb2, kernel_pb2, memory_pb2, session_pb2
+from farcall.v1 import file_pb2, kernel_pb2, memory_pb2, network_pb2, session_pb2
 from farcall.v1.session_pb2 import EFFECT_PURE, Effect
 
 
@@ -47,7 +47,7 @@ class Operation:
 
 
 def _operations() -> Iterator[Operation]:
-    for module in (session_pb2, file_pb2, memory_pb2, kernel_pb2):
+    for module in (session_pb2, file_pb2, memory_pb2, network_pb2, kernel_pb2):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 options: Any = method.GetOptions()
@@ -74,6 +74,7 @@ def _operations() -> Iterator[Operation]:
 
 OPERATIONS: Final[dict[int, Operation]] = {op.opcode: op for op in _operations()}
 """By opcode."""
+assert len(OPERATIONS) == sum(1 for _ in _operations()), "an opcode is used twice"
 assert all(
     op.effect == EFFECT_PURE and not op.packed
     for op in OPERATIONS.values()
@@ -82,3 +83,4 @@ assert all(
 
 BY_REQUEST: Final[dict[type[Message], Operation]] = {op.request: op for op in OPERATIONS.values()}
 BY_NAME: Final[dict[str, Operation]] = {op.name: op for op in OPERATIONS.values()}
+assert len(BY_NAME) == len(OPERATIONS), "a name is used twice"

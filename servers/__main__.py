@@ -1,4 +1,4 @@
-"""`python -m servers file|memory --listen ADDR ...`: one server as a process. servers/README.md.
+"""`python -m servers file|memory|network --listen ADDR ...`: one server as a process. servers/README.md.
 
 Exit status 0 after SIGTERM, SIGINT or SIGHUP; 125, with one line on stderr, for wrong usage or a server
 that cannot start.
@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="serve", description="One of farcall's servers.", allow_abbrev=False)
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="file|memory", parser_class=_Parser)
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="file|memory|network", parser_class=_Parser)
     common = _Parser(add_help=False)
     common.add_argument("--listen", required=True, metavar="ADDR", help="HOST:PORT or unix:PATH")
     common.add_argument("--ring-only", action="store_true", help="no gRPC at unix:PATH, rings alone")
@@ -43,6 +43,15 @@ def _parser() -> argparse.ArgumentParser:
     file.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read-only lower layer")
     memory = kinds.add_parser("memory", parents=[common], allow_abbrev=False)
     memory.add_argument("--quota", type=_natural, metavar="BYTES", help="default: half of the host's memory")
+    network = kinds.add_parser("network", parents=[common], allow_abbrev=False)
+    network.add_argument(
+        "--egress",
+        action="append",
+        default=[],
+        metavar="CIDR[:PORT]",
+        help="what guests may reach; default: nothing",
+    )
+    network.add_argument("--publish", action="store_true", help="guests may have ports of this host")
     return parser
 
 
@@ -65,13 +74,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not (address.is_loopback or options.insecure):
         parser.error(f"--listen {address} is beyond loopback: say --insecure if anyone may use this server")
     logging.basicConfig(level=logging.WARNING, format=f"farcall: {options.kind} server: %(message)s")
-    service = (
-        Options(options.state, options.root) if options.kind == "file" else Options(quota_bytes=options.quota)
-    )
     process = Process(
         kind=options.kind,
         address=address,
-        options=service,
+        options=_service(options),
         parent=options.parent,
         ring_only=options.ring_only,
         private=options.private,
@@ -83,6 +89,15 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"farcall: {options.kind} server: {error}", file=sys.stderr)
         return EXIT_FAILURE
     return 0
+
+
+def _service(options: argparse.Namespace) -> Options:
+    """What the service is made of."""
+    if options.kind == "file":
+        return Options(options.state, options.root)
+    if options.kind == "memory":
+        return Options(quota_bytes=options.quota)
+    return Options(egress=tuple(options.egress), may_publish=options.publish)
 
 
 if __name__ == "__main__":

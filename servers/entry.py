@@ -1,6 +1,6 @@
 """Where services meet the host: state directories, and services hosted by another process.
 
-The entry points of group "farcall.servers" are `file` and `memory`; the kernel process finds them by name
+The entry points of group "farcall.servers" are `file`, `memory`, `network`; the kernel process finds them by name
 for `--transport inproc`. A server of its own process is servers.process. servers/README.md has both.
 """
 
@@ -15,7 +15,7 @@ import trio
 from ipc.endpoint import Endpoint
 from ipc.seams import Clock, HostClock, HostRandom, Random
 from servers.dispatch import Dispatcher
-from servers.service import Service
+from servers.service import Running, Service
 from servers.sessions import EXPIRE_INTERVAL_S
 
 Background = Callable[[], Awaitable[NoReturn]]
@@ -32,6 +32,10 @@ class Options:
     state: Path | None = None
     root: Path = Path("/")
     quota_bytes: int | None = None
+    egress: tuple[str, ...] = ()
+    """Of the network server: what its guests may reach, as CIDR[:PORT]."""
+    may_publish: bool = False
+    """Whether its guests may have ports of this host."""
 
 
 class Hosted(NamedTuple):
@@ -46,7 +50,7 @@ class Hosted(NamedTuple):
 def make_endpoint(
     kind: str, options: Options, clock: Clock | None = None, random: Random | None = None
 ) -> Hosted:
-    """The service of that kind ("file" or "memory"), its recovery complete. StartError."""
+    """The service of that kind ("file", "memory", "network"), its recovery complete. StartError."""
     clock, random = clock or HostClock(), random or HostRandom()
     service = _SERVICES[kind](options, clock, random)
     endpoint = Dispatcher(service, clock, random)
@@ -54,9 +58,12 @@ def make_endpoint(
     async def background() -> NoReturn:
         with closing(service):
             try:
-                while True:
-                    await trio.sleep(EXPIRE_INTERVAL_S)
-                    endpoint.expire()
+                async with trio.open_nursery() as tasks:
+                    if isinstance(service, Running):
+                        tasks.start_soon(service.run)
+                    while True:
+                        await trio.sleep(EXPIRE_INTERVAL_S)
+                        endpoint.expire()
             finally:
                 endpoint.drain()
 
@@ -71,6 +78,11 @@ def file(state: Path | None, root: Path, quota_bytes: int | None = None) -> tupl
 def memory(state: Path | None, root: Path, quota_bytes: int | None = None) -> tuple[Endpoint, Background]:
     """Entry point "memory": uses neither directory. See Hosted. StartError."""
     return make_endpoint("memory", Options(state, root, quota_bytes))
+
+
+def network(state: Path | None, root: Path, quota_bytes: int | None = None) -> tuple[Endpoint, Background]:
+    """Entry point "network": uses neither directory; a loopback alone. See Hosted. StartError."""
+    return make_endpoint("network", Options(state, root, quota_bytes))
 
 
 def _file_service(options: Options, clock: Clock, random: Random) -> Service:
@@ -100,7 +112,21 @@ def _memory_service(options: Options, clock: Clock, random: Random) -> Service:
     return MemoryService(MemoryLedger(clock, random), quota_bytes)
 
 
+def _network_service(options: Options, clock: Clock, random: Random) -> Service:
+    from servers.ledger import MemoryLedger
+    from servers.network.addresses import Egress, Rule
+    from servers.network.outside import is_own
+    from servers.network.service import NetworkService
+
+    try:
+        rules = tuple(Rule.parse(text) for text in options.egress)
+    except ValueError as error:
+        raise StartError(f"--egress {error}") from None
+    return NetworkService(MemoryLedger(clock, random), random, Egress(rules, is_own), options.may_publish)
+
+
 _SERVICES: Final[dict[str, Callable[[Options, Clock, Random], Service]]] = {
     "file": _file_service,
     "memory": _memory_service,
+    "network": _network_service,
 }

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
 from google.protobuf.message import Message
 
@@ -37,6 +37,8 @@ class Session:
     groups: tuple[int, ...]
     leased: bool
     """True: lives LEASE_MS beyond its last renewal; False: as long as its control socket."""
+    egress: tuple[str, ...] = ()
+    """What it asked to reach beyond the guests' loopback; kept by the network server only."""
 
 
 @dataclass(slots=True)
@@ -164,3 +166,12 @@ class Service(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Running(Protocol):
+    """A service that has something to do beside its calls."""
+
+    async def run(self) -> NoReturn:
+        """Does it, until cancelled."""
+        ...

@@ -28,6 +28,7 @@ from ipc.endpoint import Peer
 from ipc.limits import (
     BODY_BYTES_MAX,
     DATA_BYTES_MAX,
+    EGRESS_RULES_MAX,
     GROUPS_MAX,
     LEASE_MS,
     PROTOCOL_MAX,
@@ -115,7 +116,11 @@ class Sessions:
         else:
             credentials = request.credentials
             ids = (credentials.uid, credentials.gid, *credentials.groups)
-            if len(credentials.groups) > GROUPS_MAX or max(ids) > ID_MAX:
+            if (
+                len(credentials.groups) > GROUPS_MAX
+                or max(ids) > ID_MAX
+                or len(request.egress) > EGRESS_RULES_MAX
+            ):
                 return _refused(response, REFUSAL_MALFORMED)
             if len(self.live) >= SESSIONS_MAX:
                 return _refused(response, REFUSAL_OVERLOADED)
@@ -149,6 +154,7 @@ class Sessions:
                 gid=credentials.gid,
                 groups=tuple(credentials.groups),
                 leased=peer.carrier == "grpc",
+                egress=tuple(request.egress),
             )
             self._ledger.open_session(session)
             step("hello-record")

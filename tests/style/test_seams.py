@@ -27,9 +27,13 @@ SOCKETS = {
     "client_vm/worker_link.py": "the kernel process's ends of a worker's control socket and doorbell",
     "ipc/beside_grpc.py": "one call, one connection: descriptors that gRPC cannot carry",
     "ipc/passing.py": "datagrams with descriptors, for all who pass them",
+    "ipc/rendezvous.py": "pairs of sockets by which guests meet",
     "ipc/ring_client.py": "the control socket of a ring's handshake and its doorbell",
     "ipc/ring_server.py": "the listening control socket of rings and the doorbells",
     "ipc/served_ring.py": "a ring's control socket and doorbell",
+    "servers/network/datagrams.py": "sends to guests' near ends",
+    "servers/network/outside.py": "hosts beyond the guests' loopback, and published ports",
+    "servers/network/sockets.py": "the far ends of guests' sockets",
 }
 FILES = {
     "client_vm/abi/generate.py": "a developer's tool: reads kernel headers, writes tables",

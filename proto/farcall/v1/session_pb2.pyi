@@ -94,20 +94,22 @@ class Credentials(_message.Message):
     def __init__(self, uid: _Optional[int] = ..., gid: _Optional[int] = ..., groups: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class HelloRequest(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "kind", "credentials", "resume_session", "resume_secret")
+    __slots__ = ("protocol_min", "protocol_max", "kind", "credentials", "resume_session", "resume_secret", "egress")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
     RESUME_SESSION_FIELD_NUMBER: _ClassVar[int]
     RESUME_SECRET_FIELD_NUMBER: _ClassVar[int]
+    EGRESS_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     kind: ServerKind
     credentials: Credentials
     resume_session: int
     resume_secret: bytes
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., kind: _Optional[_Union[ServerKind, str]] = ..., credentials: _Optional[_Union[Credentials, _Mapping]] = ..., resume_session: _Optional[int] = ..., resume_secret: _Optional[bytes] = ...) -> None: ...
+    egress: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., kind: _Optional[_Union[ServerKind, str]] = ..., credentials: _Optional[_Union[Credentials, _Mapping]] = ..., resume_session: _Optional[int] = ..., resume_secret: _Optional[bytes] = ..., egress: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HelloResponse(_message.Message):
     __slots__ = ("outcome", "protocol", "protocol_min", "protocol_max", "session", "secret", "boot_epoch", "opcodes", "limits", "lease_ms")
