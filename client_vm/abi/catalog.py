@@ -110,6 +110,13 @@ FAMILIES: Final = (
         r"TC[A-Z]+\w*|TIOC(?![GS]ISO7816)\w+|FION\w+|FIO[AC]\w+|FICLONE\w*|FIGETBSZ|FIBMAP|FIFREEZE|FS_IOC_[GS]ETFLAGS|SIOC[IO]UTQ",
     ),
     Family(
+        "ioctl(2): sockets, interfaces (netdevice(7))",
+        ("linux/types.h", "asm/ioctls.h", "asm/sockios.h", "linux/sockios.h"),
+        r"SIOC(ATMARK|INQ|OUTQ|GIF\w+|ETHTOOL)|SIOC[GS]PGRP|FIOGETOWN|FIOSETOWN",
+    ),
+    Family("netdevice(7): flags of interfaces", ("linux/socket.h", "linux/if.h"), r"IFF_[A-Z_]+|IFNAMSIZ"),
+    Family("ip(7): addresses", ("linux/in.h",), r"INADDR_\w+|IN_LOOPBACKNET"),
+    Family(
         "termios(3): flags",
         ("asm/termbits.h",),
         r"ISIG|ICANON|ECHO\w*|NOFLSH|TOSTOP|IEXTEN|OPOST|ONLCR|OCRNL|ONOCR|ONLRET|IGNBRK|BRKINT|IGNPAR|PARMRK"
@@ -148,6 +155,7 @@ FAMILIES: Final = (
         only="arm64",
     ),
     Family("socket(2)", ("sys/socket.h",), r"(AF|SOCK|SHUT|SCM)_\w+|SOMAXCONN", "d", libc=True),
+    Family("unix(7)", ("linux/un.h",), r"UNIX_PATH_MAX", "d"),
     Family("socket(7)", ("asm/socket.h",), r"SO_(?!TIMESTAMP|RCVTIMEO|SNDTIMEO)\w+|SOL_SOCKET", "d"),
     Family(
         "socket(7): time values are 64-bit",
@@ -176,8 +184,7 @@ _SIGINFO_HEADERS = ("linux/types.h", "asm/siginfo.h")
 _ACTION = "sa_handler* sa_flags sa_restorer* sa_mask=sa_mask{sig}"
 _UCONTEXT = "uc_flags uc_link* ss_sp=uc_stack.ss_sp* ss_flags=uc_stack.ss_flags ss_size=uc_stack.ss_size"
 _X86_REGISTERS = (
-    "r8 r9 r10 r11 r12 r13 r14 r15 rdi rsi rbp rbx rdx rax rcx rsp rip eflags cs gs fs ss"
-    " err trapno oldmask cr2"
+    "r8 r9 r10 r11 r12 r13 r14 r15 rdi rsi rbp rbx rdx rax rcx rsp rip eflags cs gs fs ss err trapno oldmask cr2"
 )
 _STAT = (
     "st_dev st_ino st_nlink st_mode st_uid st_gid st_rdev st_size st_blksize st_blocks"
@@ -186,6 +193,19 @@ _STAT = (
 _STATX_TIMES = " ".join(
     f"stx_{t}time=stx_{t}time.tv_sec stx_{t}time_nsec=stx_{t}time.tv_nsec" for t in ("a", "b", "c", "m")
 )
+_MSGHDR = (
+    "struct user_msghdr { void *msg_name; int msg_namelen; struct iovec *msg_iov;"
+    " unsigned long msg_iovlen; void *msg_control; unsigned long msg_controllen; unsigned msg_flags; };"
+)
+_TCP_NUMBERS = (
+    "state ca_state retransmits probes backoff options rto ato snd_mss rcv_mss unacked sacked lost retrans"
+    " fackets last_data_sent last_ack_sent last_data_recv last_ack_recv pmtu rcv_ssthresh rtt rttvar"
+    " snd_ssthresh snd_cwnd advmss reordering rcv_rtt rcv_space total_retrans pacing_rate max_pacing_rate"
+    " bytes_acked bytes_received segs_out segs_in notsent_bytes min_rtt data_segs_in data_segs_out"
+    " delivery_rate busy_time rwnd_limited sndbuf_limited delivered delivered_ce bytes_sent bytes_retrans"
+    " dsack_dups reord_seen rcv_ooopack snd_wnd"
+)
+_TCP_INFO = " ".join(f"tcpi_{name}" for name in _TCP_NUMBERS.split())
 
 LAYOUTS: Final = (
     Layout("stat", "struct stat", ("asm/stat.h",), _STAT),
@@ -228,8 +248,7 @@ LAYOUTS: Final = (
         "struct user_msghdr",
         ("linux/uio.h",),
         "msg_name* msg_namelen msg_iov* msg_iovlen msg_control* msg_controllen msg_flags",
-        code="struct user_msghdr { void *msg_name; int msg_namelen; struct iovec *msg_iov;"
-        " unsigned long msg_iovlen; void *msg_control; unsigned long msg_controllen; unsigned msg_flags; };",
+        code=_MSGHDR,
     ),
     Layout(
         "cmsghdr",
@@ -238,6 +257,72 @@ LAYOUTS: Final = (
         "cmsg_len cmsg_level cmsg_type",
         code="struct cmsghdr { unsigned long cmsg_len; int cmsg_level, cmsg_type; };",
     ),
+    Layout(
+        "mmsghdr",
+        "struct mmsghdr",
+        ("linux/uio.h",),
+        "msg_name=msg_hdr.msg_name* msg_namelen=msg_hdr.msg_namelen msg_iov=msg_hdr.msg_iov*"
+        " msg_iovlen=msg_hdr.msg_iovlen msg_control=msg_hdr.msg_control*"
+        " msg_controllen=msg_hdr.msg_controllen msg_flags=msg_hdr.msg_flags msg_len",
+        code=_MSGHDR + "struct mmsghdr { struct user_msghdr msg_hdr; unsigned msg_len; };",
+    ),
+    Layout("sockaddr_un", "struct sockaddr_un", ("linux/un.h",), "sun_family sun_path[]"),
+    Layout(
+        "sockaddr_in",
+        "struct sockaddr_in",
+        ("linux/in.h",),
+        "sin_family sin_port[] sin_addr=sin_addr.s_addr[]",
+    ),
+    Layout(
+        "sockaddr_in6",
+        "struct sockaddr_in6",
+        ("linux/in6.h",),
+        "sin6_family sin6_port[] sin6_flowinfo[] sin6_addr[] sin6_scope_id",
+    ),
+    Layout(
+        "ucred",
+        "struct ucred",
+        ("linux/types.h",),
+        "pid uid gid",
+        code="struct ucred { int pid; unsigned uid, gid; };",
+    ),
+    Layout(
+        "linger",
+        "struct linger",
+        ("linux/types.h",),
+        "l_onoff l_linger",
+        code="struct linger { int l_onoff, l_linger; };",
+    ),
+    Layout(
+        "ip_mreqn",
+        "struct ip_mreqn",
+        ("linux/in.h",),
+        "imr_multiaddr=imr_multiaddr.s_addr[] imr_address=imr_address.s_addr[] imr_ifindex",
+    ),
+    Layout("ipv6_mreq", "struct ipv6_mreq", ("linux/in6.h",), "ipv6mr_multiaddr[] ipv6mr_ifindex"),
+    Layout(
+        "in_pktinfo",
+        "struct in_pktinfo",
+        ("linux/in.h",),
+        "ipi_ifindex ipi_spec_dst=ipi_spec_dst.s_addr[] ipi_addr=ipi_addr.s_addr[]",
+    ),
+    Layout("in6_pktinfo", "struct in6_pktinfo", ("linux/in6.h", "linux/ipv6.h"), "ipi6_addr[] ipi6_ifindex"),
+    Layout(
+        "sock_extended_err",
+        "struct sock_extended_err",
+        ("linux/types.h",),
+        "ee_errno ee_origin ee_type ee_code ee_info ee_data",
+        code="struct sock_extended_err { __u32 ee_errno; __u8 ee_origin, ee_type, ee_code, ee_pad;"
+        " __u32 ee_info, ee_data; };",
+    ),
+    Layout("tcp_info", "struct tcp_info", ("linux/types.h", "linux/tcp.h"), _TCP_INFO),
+    Layout(
+        "ifreq",
+        "struct ifreq",
+        ("linux/socket.h", "linux/if.h"),
+        "ifr_name=ifr_ifrn.ifrn_name[] ifr_data=ifr_ifru.ifru_map[]",
+    ),
+    Layout("ifconf", "struct ifconf", ("linux/socket.h", "linux/if.h"), "ifc_len ifc_buf=ifc_ifcu.ifcu_buf*"),
     Layout("rlimit", "struct rlimit64", ("linux/resource.h",), "rlim_cur rlim_max"),
     Layout(
         "rusage",
@@ -369,9 +454,7 @@ LAYOUTS: Final = (
     ),
     Layout("pollfd", "struct pollfd", ("asm/poll.h",), "fd events revents"),
     Layout("epoll_event", "struct epoll_event", ("linux/types.h", "linux/eventpoll.h"), "events data"),
-    Layout(
-        "flock", "struct flock", ("linux/types.h", "linux/fcntl.h"), "l_type l_whence l_start l_len l_pid"
-    ),
+    Layout("flock", "struct flock", ("linux/types.h", "linux/fcntl.h"), "l_type l_whence l_start l_len l_pid"),
     Layout("f_owner_ex", "struct f_owner_ex", ("linux/types.h", "linux/fcntl.h"), "type pid"),
     Layout(
         "robust_list_head",

@@ -1418,6 +1418,71 @@ FS_IOC_GETFLAGS: Final = 0x80086601
 TCGETS2: Final = 0x802C542A
 FIFREEZE: Final = 0xC0045877
 
+# ioctl(2): sockets, interfaces (netdevice(7))
+SIOCINQ: Final = 0x541B
+FIOSETOWN: Final = 0x8901
+SIOCSPGRP: Final = 0x8902
+FIOGETOWN: Final = 0x8903
+SIOCGPGRP: Final = 0x8904
+SIOCATMARK: Final = 0x8905
+SIOCGIFNAME: Final = 0x8910
+SIOCGIFCONF: Final = 0x8912
+SIOCGIFFLAGS: Final = 0x8913
+SIOCGIFADDR: Final = 0x8915
+SIOCGIFDSTADDR: Final = 0x8917
+SIOCGIFBRDADDR: Final = 0x8919
+SIOCGIFNETMASK: Final = 0x891B
+SIOCGIFMETRIC: Final = 0x891D
+SIOCGIFMEM: Final = 0x891F
+SIOCGIFMTU: Final = 0x8921
+SIOCGIFENCAP: Final = 0x8925
+SIOCGIFHWADDR: Final = 0x8927
+SIOCGIFSLAVE: Final = 0x8929
+SIOCGIFINDEX: Final = 0x8933
+SIOCGIFPFLAGS: Final = 0x8935
+SIOCGIFCOUNT: Final = 0x8938
+SIOCGIFBR: Final = 0x8940
+SIOCGIFTXQLEN: Final = 0x8942
+SIOCETHTOOL: Final = 0x8946
+SIOCGIFMAP: Final = 0x8970
+SIOCGIFVLAN: Final = 0x8982
+
+# netdevice(7): flags of interfaces
+IFF_UP: Final = 1
+IFF_BROADCAST: Final = 2
+IFF_DEBUG: Final = 4
+IFF_LOOPBACK: Final = 8
+IFF_POINTOPOINT: Final = 0x10
+IFNAMSIZ: Final = 0x10
+IFF_NOTRAILERS: Final = 0x20
+IFF_RUNNING: Final = 0x40
+IFF_NOARP: Final = 0x80
+IFF_PROMISC: Final = 0x100
+IFF_ALLMULTI: Final = 0x200
+IFF_MASTER: Final = 0x400
+IFF_SLAVE: Final = 0x800
+IFF_MULTICAST: Final = 0x1000
+IFF_PORTSEL: Final = 0x2000
+IFF_AUTOMEDIA: Final = 0x4000
+IFF_DYNAMIC: Final = 0x8000
+IFF_LOWER_UP: Final = 0x10000
+IFF_DORMANT: Final = 0x20000
+IFF_ECHO: Final = 0x40000
+IFF_VOLATILE: Final = 0x70C5A
+
+# ip(7): addresses
+INADDR_ANY: Final = 0
+IN_LOOPBACKNET: Final = 0x7F
+INADDR_LOOPBACK: Final = 0x7F000001
+INADDR_DUMMY: Final = 0xC0000008
+INADDR_UNSPEC_GROUP: Final = 0xE0000000
+INADDR_ALLHOSTS_GROUP: Final = 0xE0000001
+INADDR_ALLRTRS_GROUP: Final = 0xE0000002
+INADDR_ALLSNOOPERS_GROUP: Final = 0xE000006A
+INADDR_MAX_LOCAL_GROUP: Final = 0xE00000FF
+INADDR_BROADCAST: Final = 0xFFFFFFFF
+INADDR_NONE: Final = 0xFFFFFFFF
+
 # termios(3): flags
 CS5: Final = 0
 IGNBRK: Final = 1
@@ -1690,6 +1755,9 @@ SCM_TXTIME: Final = 61
 SOMAXCONN: Final = 128
 SOCK_NONBLOCK: Final = 2048
 SOCK_CLOEXEC: Final = 524288
+
+# unix(7)
+UNIX_PATH_MAX: Final = 108
 
 # socket(7)
 SOL_SOCKET: Final = 1
@@ -2173,6 +2241,185 @@ cmsghdr: Final = Struct(
         ("cmsg_len", 0, 8, "u"),
         ("cmsg_level", 8, 4, "s"),
         ("cmsg_type", 12, 4, "s"),
+    ),
+)
+mmsghdr: Final = Struct(
+    "mmsghdr",
+    64,
+    (
+        ("msg_name", 0, 8, "u"),
+        ("msg_namelen", 8, 4, "s"),
+        ("msg_iov", 16, 8, "u"),
+        ("msg_iovlen", 24, 8, "u"),
+        ("msg_control", 32, 8, "u"),
+        ("msg_controllen", 40, 8, "u"),
+        ("msg_flags", 48, 4, "u"),
+        ("msg_len", 56, 4, "u"),
+    ),
+)
+sockaddr_un: Final = Struct(
+    "sockaddr_un",
+    110,
+    (
+        ("sun_family", 0, 2, "u"),
+        ("sun_path", 2, 108, "b"),
+    ),
+)
+sockaddr_in: Final = Struct(
+    "sockaddr_in",
+    16,
+    (
+        ("sin_family", 0, 2, "u"),
+        ("sin_port", 2, 2, "b"),
+        ("sin_addr", 4, 4, "b"),
+    ),
+)
+sockaddr_in6: Final = Struct(
+    "sockaddr_in6",
+    28,
+    (
+        ("sin6_family", 0, 2, "u"),
+        ("sin6_port", 2, 2, "b"),
+        ("sin6_flowinfo", 4, 4, "b"),
+        ("sin6_addr", 8, 16, "b"),
+        ("sin6_scope_id", 24, 4, "u"),
+    ),
+)
+ucred: Final = Struct(
+    "ucred",
+    12,
+    (
+        ("pid", 0, 4, "s"),
+        ("uid", 4, 4, "u"),
+        ("gid", 8, 4, "u"),
+    ),
+)
+linger: Final = Struct(
+    "linger",
+    8,
+    (
+        ("l_onoff", 0, 4, "s"),
+        ("l_linger", 4, 4, "s"),
+    ),
+)
+ip_mreqn: Final = Struct(
+    "ip_mreqn",
+    12,
+    (
+        ("imr_multiaddr", 0, 4, "b"),
+        ("imr_address", 4, 4, "b"),
+        ("imr_ifindex", 8, 4, "s"),
+    ),
+)
+ipv6_mreq: Final = Struct(
+    "ipv6_mreq",
+    20,
+    (
+        ("ipv6mr_multiaddr", 0, 16, "b"),
+        ("ipv6mr_ifindex", 16, 4, "s"),
+    ),
+)
+in_pktinfo: Final = Struct(
+    "in_pktinfo",
+    12,
+    (
+        ("ipi_ifindex", 0, 4, "s"),
+        ("ipi_spec_dst", 4, 4, "b"),
+        ("ipi_addr", 8, 4, "b"),
+    ),
+)
+in6_pktinfo: Final = Struct(
+    "in6_pktinfo",
+    20,
+    (
+        ("ipi6_addr", 0, 16, "b"),
+        ("ipi6_ifindex", 16, 4, "s"),
+    ),
+)
+sock_extended_err: Final = Struct(
+    "sock_extended_err",
+    16,
+    (
+        ("ee_errno", 0, 4, "u"),
+        ("ee_origin", 4, 1, "u"),
+        ("ee_type", 5, 1, "u"),
+        ("ee_code", 6, 1, "u"),
+        ("ee_info", 8, 4, "u"),
+        ("ee_data", 12, 4, "u"),
+    ),
+)
+tcp_info: Final = Struct(
+    "tcp_info",
+    280,
+    (
+        ("tcpi_state", 0, 1, "u"),
+        ("tcpi_ca_state", 1, 1, "u"),
+        ("tcpi_retransmits", 2, 1, "u"),
+        ("tcpi_probes", 3, 1, "u"),
+        ("tcpi_backoff", 4, 1, "u"),
+        ("tcpi_options", 5, 1, "u"),
+        ("tcpi_rto", 8, 4, "u"),
+        ("tcpi_ato", 12, 4, "u"),
+        ("tcpi_snd_mss", 16, 4, "u"),
+        ("tcpi_rcv_mss", 20, 4, "u"),
+        ("tcpi_unacked", 24, 4, "u"),
+        ("tcpi_sacked", 28, 4, "u"),
+        ("tcpi_lost", 32, 4, "u"),
+        ("tcpi_retrans", 36, 4, "u"),
+        ("tcpi_fackets", 40, 4, "u"),
+        ("tcpi_last_data_sent", 44, 4, "u"),
+        ("tcpi_last_ack_sent", 48, 4, "u"),
+        ("tcpi_last_data_recv", 52, 4, "u"),
+        ("tcpi_last_ack_recv", 56, 4, "u"),
+        ("tcpi_pmtu", 60, 4, "u"),
+        ("tcpi_rcv_ssthresh", 64, 4, "u"),
+        ("tcpi_rtt", 68, 4, "u"),
+        ("tcpi_rttvar", 72, 4, "u"),
+        ("tcpi_snd_ssthresh", 76, 4, "u"),
+        ("tcpi_snd_cwnd", 80, 4, "u"),
+        ("tcpi_advmss", 84, 4, "u"),
+        ("tcpi_reordering", 88, 4, "u"),
+        ("tcpi_rcv_rtt", 92, 4, "u"),
+        ("tcpi_rcv_space", 96, 4, "u"),
+        ("tcpi_total_retrans", 100, 4, "u"),
+        ("tcpi_pacing_rate", 104, 8, "u"),
+        ("tcpi_max_pacing_rate", 112, 8, "u"),
+        ("tcpi_bytes_acked", 120, 8, "u"),
+        ("tcpi_bytes_received", 128, 8, "u"),
+        ("tcpi_segs_out", 136, 4, "u"),
+        ("tcpi_segs_in", 140, 4, "u"),
+        ("tcpi_notsent_bytes", 144, 4, "u"),
+        ("tcpi_min_rtt", 148, 4, "u"),
+        ("tcpi_data_segs_in", 152, 4, "u"),
+        ("tcpi_data_segs_out", 156, 4, "u"),
+        ("tcpi_delivery_rate", 160, 8, "u"),
+        ("tcpi_busy_time", 168, 8, "u"),
+        ("tcpi_rwnd_limited", 176, 8, "u"),
+        ("tcpi_sndbuf_limited", 184, 8, "u"),
+        ("tcpi_delivered", 192, 4, "u"),
+        ("tcpi_delivered_ce", 196, 4, "u"),
+        ("tcpi_bytes_sent", 200, 8, "u"),
+        ("tcpi_bytes_retrans", 208, 8, "u"),
+        ("tcpi_dsack_dups", 216, 4, "u"),
+        ("tcpi_reord_seen", 220, 4, "u"),
+        ("tcpi_rcv_ooopack", 224, 4, "u"),
+        ("tcpi_snd_wnd", 228, 4, "u"),
+    ),
+)
+ifreq: Final = Struct(
+    "ifreq",
+    40,
+    (
+        ("ifr_name", 0, 16, "b"),
+        ("ifr_data", 16, 24, "b"),
+    ),
+)
+ifconf: Final = Struct(
+    "ifconf",
+    16,
+    (
+        ("ifc_len", 0, 4, "s"),
+        ("ifc_buf", 8, 8, "u"),
     ),
 )
 rlimit: Final = Struct(
