@@ -42,6 +42,7 @@ from client_vm.syscalls import (
     identity,
     locks,
     memory,
+    messages,
     metadata,
     names,
     pidfds,
@@ -105,29 +106,30 @@ row("tee", copying.tee, FD, FD, SIZE, UINT)
 row("vmsplice", copying.vmsplice, FD, IOVEC, ULONG, UINT)
 row("flock", locks.flock, FD, UINT, partial="files of the file server")
 
-# Unix sockets in pairs.
-_PAIRS = "pairs of unix sockets"
+# Sockets.
+_FAMILIES = "unix sockets"
+row("socket", sockets.socket, INT, INT, INT, partial=_FAMILIES)
 row("socketpair", sockets.socketpair, INT, INT, INT, OUT_BUFFER)
-row("sendto", sockets.sendto, FD, IN_BUFFER, SIZE, UINT, OPTIONAL_IN_BUFFER, INT, partial=_PAIRS)
+row("bind", sockets.bind, FD, IN_BUFFER, INT, partial=_FAMILIES)
+row("listen", sockets.listen, FD, INT, partial=_FAMILIES)
+row("accept", sockets.accept, FD, OPTIONAL_OUT_BUFFER, OPTIONAL_OUT_BUFFER, partial=_FAMILIES)
+row("accept4", sockets.accept4, FD, OPTIONAL_OUT_BUFFER, OPTIONAL_OUT_BUFFER, INT, partial=_FAMILIES)
+row("connect", sockets.connect, FD, IN_BUFFER, INT, partial=_FAMILIES)
+row("shutdown", sockets.shutdown, FD, INT, partial=_FAMILIES)
+row("getsockname", sockets.getsockname, FD, OUT_BUFFER, OUT_BUFFER, partial=_FAMILIES)
+row("getpeername", sockets.getpeername, FD, OUT_BUFFER, OUT_BUFFER, partial=_FAMILIES)
+row("getsockopt", sockets.getsockopt, FD, INT, INT, OUT_BUFFER, OUT_BUFFER, partial=_FAMILIES)
+row("setsockopt", sockets.setsockopt, FD, INT, INT, IN_BUFFER, INT, partial=_FAMILIES)
+row("sendto", messages.sendto, FD, IN_BUFFER, SIZE, UINT, OPTIONAL_IN_BUFFER, INT, partial=_FAMILIES)
 row(
-    "recvfrom",
-    sockets.recvfrom,
-    FD,
-    OUT_BUFFER,
-    SIZE,
-    UINT,
-    OPTIONAL_OUT_BUFFER,
-    OPTIONAL_OUT_BUFFER,
-    partial=_PAIRS,
-)
-_RIGHTS = f"{_PAIRS}; SCM_RIGHTS of files of the file server, epoll and signalfd is EOPNOTSUPP"
-row("sendmsg", sockets.sendmsg, FD, IN_BUFFER, UINT, partial=_RIGHTS)
-row("recvmsg", sockets.recvmsg, FD, OUT_BUFFER, UINT, partial=_PAIRS)
-row("shutdown", sockets.shutdown, FD, INT, partial=_PAIRS)
-row("getsockname", sockets.getsockname, FD, OUT_BUFFER, OUT_BUFFER, partial=_PAIRS)
-row("getpeername", sockets.getpeername, FD, OUT_BUFFER, OUT_BUFFER, partial=_PAIRS)
-row("getsockopt", sockets.getsockopt, FD, INT, INT, OUT_BUFFER, OUT_BUFFER, partial=f"{_PAIRS}; no SO_PASSCRED")
-row("setsockopt", sockets.setsockopt, FD, INT, INT, IN_BUFFER, INT, partial=f"{_PAIRS}; no SO_PASSCRED")
+    "recvfrom", messages.recvfrom,
+    FD, OUT_BUFFER, SIZE, UINT, OPTIONAL_OUT_BUFFER, OPTIONAL_OUT_BUFFER, partial=_FAMILIES,
+)  # fmt: skip
+_RIGHTS = f"{_FAMILIES}; SCM_RIGHTS of files of the file server, epoll and signalfd is EOPNOTSUPP"
+row("sendmsg", messages.sendmsg, FD, IN_BUFFER, UINT, partial=_RIGHTS)
+row("sendmmsg", messages.sendmmsg, FD, OUT_BUFFER, UINT, UINT, partial=_RIGHTS)
+row("recvmsg", messages.recvmsg, FD, OUT_BUFFER, UINT, partial=_FAMILIES)
+row("recvmmsg", messages.recvmmsg, FD, OUT_BUFFER, UINT, UINT, OPTIONAL_OUT_BUFFER, partial=_FAMILIES)
 
 # Waiting for many.
 row("poll", polling.poll, OUT_BUFFER, UINT, INT)

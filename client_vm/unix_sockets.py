@@ -10,24 +10,28 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from client_vm.abi import common
-from client_vm.abi.common import EINVAL, EOPNOTSUPP, EPIPE, ETOOMANYREFS
-from client_vm.descriptors import VIEWS_MAX, OpenFile
+from client_vm.abi.common import EINVAL, EOPNOTSUPP, ETOOMANYREFS
+from client_vm.descriptors import OpenFile
 from client_vm.errors import Errno
 from client_vm.event_files import EventCounter, Timer
-from client_vm.host_files import HostBacked, HostStream, OwnDescriptor, PipeEnd, translated
+from client_vm.host_files import HostBacked, HostStream, PipeEnd, translated
 from client_vm.memory_files import MemoryFile
-from client_vm.waiting import WouldBlock
+from client_vm.sockets import Beside, Control, Destination, Received, Socket
 from ipc.passing import close_all
+
+if TYPE_CHECKING:
+    from client_vm.process import Task
 
 PASSED_MAX: Final = 252
 """Descriptions beside one message; the host takes one descriptor more, ours (linux/socket: SCM_MAX_FD)."""
 _PASSED: Final = struct.Struct("<BIIII")
 """Of one description: kind, flags; of a socket: the pid, uid and gid that made the pair."""
-_TIMEVAL: Final = struct.Struct("<qq")
 _FLAGS_KEPT: Final = common.O_ACCMODE | common.O_NONBLOCK | common.O_APPEND
+NO_NAME: Final = common.AF_UNIX.to_bytes(2, "little")
+"""struct sockaddr_un of a socket without a name (unix(7))."""
 _RIGHTS_BYTES: Final = socket.CMSG_SPACE(4 * (PASSED_MAX + 1))
 
 
@@ -39,96 +43,107 @@ class Peer(NamedTuple):
     gid: int
 
 
-class Received(NamedTuple):
-    """One message, or a part of a stream."""
-
-    size_bytes: int
-    """Of a datagram with MSG_TRUNC: its own size."""
-    flags: int
-    files: list[OpenFile]
-    """What came beside it; the holder drops them."""
-
-
-class UnixSocket(OwnDescriptor):
+class UnixSocket(Socket):
     """One end of a pair."""
 
     def __init__(self, descriptor: int, flags: int, peer: Peer) -> None:
-        super().__init__(descriptor, flags)
+        super().__init__(descriptor, flags, common.AF_UNIX, 0)
+        self.kind = int(self.near.type)
+        self.writes_whole = self.kind == common.SOCK_STREAM
         self.peer = peer
-        self._socket = socket.socket(fileno=descriptor)
-        self._socket.setblocking(False)
-        self.kind = self._socket.type
-        self.writes_whole = self.kind == socket.SOCK_STREAM
 
-    def release(self) -> None:
-        self._socket.detach()
-        super().release()
+    # Names: ends of pairs have none (unix(7)).
 
-    def patience_s(self, writing: bool) -> float | None:
-        """SO_RCVTIMEO, SO_SNDTIMEO."""
-        option = common.SO_SNDTIMEO if writing else common.SO_RCVTIMEO
-        seconds, micros = _TIMEVAL.unpack(self._socket.getsockopt(socket.SOL_SOCKET, option, _TIMEVAL.size))
-        return seconds + micros / 1_000_000 or None
+    def name(self, task: "Task") -> bytes:
+        return NO_NAME
 
-    def send(self, data: memoryview, flags: int, files: list[HostBacked]) -> int:
-        """As much as goes without waiting. WouldBlock; Errno, EPIPE among them."""
-        beside = -1
-        rights: list[tuple[int, int, bytes]] = []
-        if files:
-            with translated():
-                beside = _description_of(files)
-            numbers = struct.pack(f"{1 + len(files)}i", beside, *(file.descriptor for file in files))
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)]
+    def peer_name(self, task: "Task") -> bytes:
+        return NO_NAME
+
+    def destination(self, task: "Task", address: bytes) -> Destination | None:
+        """A pair's ends have their peer; nobody has a name that could be sent to."""
+        if self.kind == common.SOCK_SEQPACKET:
+            return None
+        raise Errno(common.EISCONN if self.kind == common.SOCK_STREAM else common.ECONNREFUSED)
+
+    # Messages.
+
+    def beside(self, task: "Task", control: list[Control]) -> Beside:
+        """Errno: EBADF, EINVAL, EPERM; passable's."""
+        fds: list[int] = []
+        for level, kind, data in control:
+            if level != common.SOL_SOCKET:
+                continue
+            if kind == common.SCM_CREDENTIALS:
+                _check_credentials(task, data)
+            elif kind == common.SCM_RIGHTS:
+                fds += memoryview(data[: len(data) & ~3]).cast("i").tolist()
+            else:
+                raise Errno(EINVAL)
+        return Beside(tuple(passable([task.process.fds.get(fd) for fd in fds])))
+
+    def send(self, data: memoryview, flags: int, beside: Beside, to: Destination | None) -> int:
+        if flags & common.MSG_OOB:
+            raise Errno(EOPNOTSUPP)
+        if not beside.files:
+            return self.send_by(self.near, [data], flags)
+        files = [file for file in beside.files if isinstance(file, HostBacked)]
+        with translated():
+            description = _description_of(files)
         try:
-            return self._socket.sendmsg([data], rights, flags | socket.MSG_NOSIGNAL)
-        except BlockingIOError:
-            raise WouldBlock(self.writes) from None
-        except OSError as error:
-            raise Errno(error.errno or EPIPE) from None
+            numbers = struct.pack(f"{1 + len(files)}i", description, *(file.descriptor for file in files))
+            return self.send_by(self.near, [data], flags, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
         finally:
-            if beside >= 0:
-                os.close(beside)
+            os.close(description)
 
     def receive(self, views: list[memoryview], flags: int) -> Received:
-        """WouldBlock; Errno."""
-        try:
-            count, ancillary, out_flags, _ = self._socket.recvmsg_into(
-                views[:VIEWS_MAX], _RIGHTS_BYTES, flags | socket.MSG_CMSG_CLOEXEC
-            )
-        except BlockingIOError:
-            raise WouldBlock(self.reads) from None
-        except OSError as error:
-            raise Errno(error.errno or EINVAL) from None
+        if flags & common.MSG_OOB:
+            raise Errno(EOPNOTSUPP)
+        count, control, out_flags = self.receive_from_host(views, flags, _RIGHTS_BYTES)
         numbers = [
             number
-            for level, kind, data in ancillary
+            for level, kind, data in control
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
             for (number,) in struct.iter_unpack("i", data[: len(data) & ~3])
         ]
-        return Received(count, out_flags & ~socket.MSG_CMSG_CLOEXEC, _files_of(numbers))
+        return Received(count, out_flags, tuple(_files_of(numbers)))
 
-    def option(self, name: int, size_bytes: int) -> bytes:
-        """getsockopt(2) at SOL_SOCKET. Errno."""
-        with translated():
-            return self._socket.getsockopt(socket.SOL_SOCKET, name, size_bytes)
-
-    def set_option(self, name: int, value: bytes) -> None:
-        """setsockopt(2) at SOL_SOCKET. Errno."""
-        with translated():
-            self._socket.setsockopt(socket.SOL_SOCKET, name, value)
-
-    def shut_down(self, how: int) -> None:
-        """shutdown(2). Errno."""
-        with translated():
-            self._socket.shutdown(how)
+    def option(self, level: int, name: int, size_bytes: int) -> bytes:
+        if (level, name) == (common.SOL_SOCKET, common.SO_PEERCRED):
+            return common.ucred.pack(**self.peer._asdict())[:size_bytes]
+        return super().option(level, name, size_bytes)
 
 
-def make_pair(kind: int, flags: int, peer: Peer) -> tuple[UnixSocket, UnixSocket]:
-    """socketpair(2). Errno(EMFILE)."""
+def _check_credentials(task: "Task", data: bytes) -> None:
+    """What a sender names is its own; nobody can ask for it (SO_PASSCRED). Errno: EINVAL, EPERM."""
+    if len(data) != common.ucred.size:
+        raise Errno(EINVAL)
+    who = task.process.credentials
+    pid, uid, gid = common.ucred.codec.unpack(data)
+    own = uid in (who.uid, who.euid, who.suid) and gid in (who.gid, who.egid, who.sgid)
+    if pid != task.process.pid or not own:
+        raise Errno(common.EPERM)
+
+
+def socket_pair(task: "Task", kind: int, protocol: int, flags: int) -> tuple[UnixSocket, UnixSocket]:
+    """socketpair(2). Errno: EPROTONOSUPPORT, ESOCKTNOSUPPORT, EMFILE."""
+    kind = _checked_kind(kind, protocol)
     with translated():
         first, second = socket.socketpair(socket.AF_UNIX, kind)
-    status = common.O_RDWR | flags & common.O_NONBLOCK
-    return UnixSocket(first.detach(), status, peer), UnixSocket(second.detach(), status, peer)
+    who = task.process.credentials
+    peer = Peer(task.process.pid, who.euid, who.egid)
+    return UnixSocket(first.detach(), flags, peer), UnixSocket(second.detach(), flags, peer)
+
+
+def _checked_kind(kind: int, protocol: int) -> int:
+    """Errno: EPROTONOSUPPORT, ESOCKTNOSUPPORT."""
+    if protocol not in (0, common.AF_UNIX):
+        raise Errno(common.EPROTONOSUPPORT)
+    if kind == common.SOCK_RAW:
+        return common.SOCK_DGRAM  # as af_unix.c does
+    if kind not in (common.SOCK_STREAM, common.SOCK_DGRAM, common.SOCK_SEQPACKET):
+        raise Errno(common.ESOCKTNOSUPPORT)
+    return kind
 
 
 # -- descriptions beside messages ---------------------------------------------------------------------

@@ -140,7 +140,8 @@ _HOST_WORDS: Final = {
     common.TIOCPKT: "in",
     common.TIOCGPKT: "out",
     common.FIONREAD: "out",
-    common.TIOCOUTQ: "out",
+    common.TIOCOUTQ: "out",  # SIOCOUTQ of a socket
+    common.SIOCATMARK: "out",
 }
 """Requests about an int."""
 _HOST_ACTS: Final = (common.TCSBRK, common.TCSBRKP, common.TCXONC, common.TCFLSH)

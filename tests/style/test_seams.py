@@ -22,6 +22,7 @@ SOCKETS = {
     "client_vm/launch.py": "the worker's control socket and doorbell, made before it is forked",
     "client_vm/rings.py": "doorbell and control sockets that came with a grant",
     "client_vm/spares.py": "a spare's control socket and doorbell",
+    "client_vm/sockets.py": "the ends of host's pairs that the guest's sockets are",
     "client_vm/unix_sockets.py": "the guest's socket pairs, which are the host's",
     "client_vm/worker.py": "the ends it was forked with; the host's name",
     "client_vm/worker_link.py": "the kernel process's ends of a worker's control socket and doorbell",
