@@ -19,6 +19,7 @@ from client_vm.guest_memory import GuestMemory
 from client_vm.link import KernelLink
 from client_vm.loader import Prepared
 from client_vm.mmu import AddressSpace
+from client_vm.network_server import NetworkServer
 from client_vm.preemption import Ticks
 from client_vm.process import Process, Task
 from client_vm.rings import Rings, Spare
@@ -26,7 +27,7 @@ from client_vm.rows import TABLE
 from client_vm.seeded import GuestRandom
 from client_vm.shared_offsets import RUN_LOCK_SLOT, SharedOffsets
 from client_vm.timers import Timers
-from farcall.v1.session_pb2 import SERVER_KIND_FILE, SERVER_KIND_KERNEL, SERVER_KIND_MEMORY
+from farcall.v1.session_pb2 import SERVER_KIND_FILE, SERVER_KIND_KERNEL, SERVER_KIND_MEMORY, SERVER_KIND_NETWORK
 from ipc import idle
 from ipc.client import Client
 from ipc.seams import Clock
@@ -65,6 +66,7 @@ class House:
         self.scheduler: Scheduler
         self._resident: Process
         self._clients: tuple[Client, ...] = ()
+        self.network = NetworkServer(lambda: self._rings.client(SERVER_KIND_NETWORK))
         self._timeout_s = rings.server_timeout_s
 
     @property
@@ -175,6 +177,7 @@ class House:
         if not process.borrows:
             process.link = self._link(self._rings.client(SERVER_KIND_KERNEL))
         process.futexes = Futexes(process.link)
+        self.network.move(lambda: self._rings.client(SERVER_KIND_NETWORK))
         task.kernel.random = GuestRandom(self._random_key, spare.pid)
         self.ticks.forked()
         self.resident = process

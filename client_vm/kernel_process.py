@@ -77,6 +77,8 @@ def _start(options: RunOptions, signals: HeldSignals, worker: Worker, random: Ra
         ended.callback(Janitor(directory).end)
     servers: dict[str, Server] = {}
     for placement in processes:
+        if placement.is_on_demand:
+            continue
         is_file = placement.kind == "file"
         servers[placement.kind] = server = start_server(
             placement.kind,

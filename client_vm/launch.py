@@ -13,9 +13,11 @@ import select
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -234,6 +236,34 @@ def start_server(kind: str, directory: str, *, transport: str, root: str | None,
         os.close(announce)
     os.set_blocking(ready, False)
     return Server(kind, Child(pid), path, ready, keeps=state is not None)
+
+
+def spawn_network_server(directory: str, *, transport: str, egress: Sequence[str], may_publish: bool) -> Server:
+    """Starts a network server that ends with this process, by executing Python anew: gRPC's threads may be there,
+    and a fork's child could not go on. OSError."""
+    path = f"{directory}/network.socket"
+    ready, announce = os.pipe()
+    arguments = [sys.executable, "-P", "-m", "servers", "network", "--listen", f"unix:{path}"]
+    arguments += ["--private", directory, "--parent", str(os.getpid()), "--ready-fd", str(announce)]
+    arguments += ["--ring-only"] if transport == "ring" else []
+    arguments += [word for rule in egress for word in ("--egress", rule)]
+    arguments += ["--publish"] if may_publish else []
+    try:
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(announce,),
+            start_new_session=True,
+        )
+    except OSError:
+        os.close(ready)
+        raise
+    finally:
+        os.close(announce)
+    process.returncode = 0  # it is reaped here, by its pid, and nowhere else
+    os.set_blocking(ready, False)
+    return Server("network", Child(process.pid), path, ready, keeps=False)
 
 
 def _become_server(arguments: list[str], announce: int) -> NoReturn:

@@ -4,6 +4,7 @@ A ring line leads straight to a server on this host; client_vm.gateway has the o
 """
 
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -36,6 +37,30 @@ class Line(Protocol):
         """Returns once after each death of a server that has opened sessions, whose clients had better come back
         before their leases run out. For ever, if that is not this line's affair."""
         ...
+
+
+class OnDemandLine:
+    """A line that leads nowhere until somebody first wants to go."""
+
+    def __init__(self, make: Callable[[], Awaitable[Line]]) -> None:
+        """`make`: ConnectError, OSError; called again after that."""
+        self._make = make
+        self._made: Line | None = None
+        self._making = trio.Lock()
+
+    async def open(self, request: HelloRequest, doorbell: int, timeout_s: float | None) -> RingDescriptors:
+        """As Line. ConnectError if there is no server to be had."""
+        async with self._making:
+            if self._made is None:
+                try:
+                    self._made = await self._make()
+                except OSError as error:
+                    raise ConnectError(str(error)) from None
+        return await self._made.open(request, doorbell, timeout_s)
+
+    async def server_died(self) -> None:
+        """As Line: who has lost its session asks for another."""
+        await trio.sleep_forever()
 
 
 class RingLine:

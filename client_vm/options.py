@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 TRANSPORTS: Final = ("ring", "grpc", "inproc")
 SERVER_TIMEOUT_MS_MAX: Final = (1 << 32) - 1
 """StartGuest.server_timeout_ms: seven weeks."""
+PORT_MAX: Final = 65_535
 SEED_MAX: Final = (1 << 64) - 1
 
 RUN_HELP: Final = """\
@@ -33,6 +34,11 @@ the first word that is none. PROG is looked for in the guest's PATH; stdin, stdo
   -w, --workdir DIR     the guest's working directory (default: yours, or / if the guest has no such one)
   --file ADDR           a file server that runs already (default: $FARCALL_FILE, else one of its own)
   --memory ADDR         a memory server that runs already (default: $FARCALL_MEMORY, else one of its own)
+  --network ADDR        a network server that runs already (default: $FARCALL_NETWORK, else one of its own)
+  -p, --publish [ADDR:]HOSTPORT:GUESTPORT
+                        connections to HOSTPORT of the network server's host (ADDR: its loopback, if not given)
+                        go to the guest that listens at GUESTPORT
+  --egress CIDR[:PORT]  lets guests reach that network beyond their own loopback (default: none)
   --transport HOW       ring: shared memory, for servers on this host (default for unix:PATH)
                         grpc: for any server (default for HOST:PORT)
                         inproc: hosts the servers in farcall's own process
@@ -46,17 +52,29 @@ failed, 126 if PROG is not executable, 127 if it was not found.
 """
 
 _TAKES_VALUE: Final = {
-    "--root", "--state", "--env", "--workdir", "--file", "--memory", "--transport", "--seed",
-    "--server-timeout",
+    "--root", "--state", "--env", "--workdir", "--file", "--memory", "--network", "--transport",
+    "--seed", "--server-timeout", "--publish", "--egress",
 }  # fmt: skip
 _FLAGS: Final = {"--insecure", "--help"}
-_SHORT: Final = {"-e": "--env", "-w": "--workdir", "-h": "--help"}
-_DEFAULTS: Final = {"--file": "FARCALL_FILE", "--memory": "FARCALL_MEMORY"}
+_REPEATED: Final = ("--env", "--publish", "--egress")
+_SHORT: Final = {"-e": "--env", "-p": "--publish", "-w": "--workdir", "-h": "--help"}
+_DEFAULTS: Final = {"--file": "FARCALL_FILE", "--memory": "FARCALL_MEMORY", "--network": "FARCALL_NETWORK"}
 """Variables that stand in for an option that is not given; an empty one does not."""
 
 
 class HelpWanted(Exception):
     """`--help` was among the options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One -p: connections to this port of a host go to guests."""
+
+    host: bytes
+    """4 or 16 bytes; none: the loopback."""
+    port: int
+    """0: any that is free."""
+    guest_port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +86,10 @@ class RunOptions:
     """Including argv[0], which is PROG as given."""
     file: "Address | None" = None
     memory: "Address | None" = None
+    network: "Address | None" = None
+    publish: tuple[Published, ...] = ()
+    egress: tuple[str, ...] = ()
+    """CIDR[:PORT], checked where they are used."""
     transport: str | None = None
     """One of TRANSPORTS, or None: as each address suggests."""
     root: str | None = None
@@ -82,7 +104,7 @@ class RunOptions:
 
 def parse_run(words: Sequence[str], environ: Mapping[str, str]) -> RunOptions:
     """The options of `farcall run WORDS...`. StartError (125), one line; HelpWanted."""
-    given, variables, rest = _split(words)
+    given, repeated, rest = _split(words)
     sources = {name: name for name in given}
     for name, variable in _DEFAULTS.items():
         if name not in given and environ.get(variable):
@@ -96,10 +118,13 @@ def parse_run(words: Sequence[str], environ: Mapping[str, str]) -> RunOptions:
         arguments=tuple(map(os.fsencode, rest)),
         file=_address(given, sources, "--file", insecure),
         memory=_address(given, sources, "--memory", insecure),
+        network=_address(given, sources, "--network", insecure),
+        publish=tuple(map(_published, repeated["--publish"])),
+        egress=tuple(map(_egress, repeated["--egress"])),
         transport=given.get("--transport"),
         root=_nonempty(given, "--root"),
         state=_nonempty(given, "--state"),
-        environment=tuple(map(_variable, variables)),
+        environment=tuple(map(_variable, repeated["--env"])),
         directory=_directory(given),
         seed=_natural(given, "--seed", SEED_MAX),
         server_timeout_ms=_milliseconds(given, "--server-timeout"),
@@ -122,15 +147,16 @@ def fail(message: str) -> NoReturn:
     raise StartError(f"{message} (farcall run --help)", EXIT_FAILURE)
 
 
-def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
-    """Options by long name (flags: ""; the last of several counts), the values of -e, and what follows."""
+def _split(words: Sequence[str]) -> tuple[dict[str, str], dict[str, list[str]], list[str]]:
+    """Options by long name (flags: ""; the last of several counts), the values of those that may be repeated, and
+    what follows."""
     given: dict[str, str] = {}
-    variables: list[str] = []
+    repeated: dict[str, list[str]] = {name: [] for name in _REPEATED}
     at = 0
     while at < len(words):
         word = words[at]
         if word == "--":
-            return given, variables, list(words[at + 1 :])
+            return given, repeated, list(words[at + 1 :])
         if not word.startswith("-") or word == "-":
             break
         at += 1
@@ -149,11 +175,11 @@ def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
                 fail(f"{word} needs a value")
             attached = words[at]
             at += 1
-        if name == "--env":
-            variables.append(attached)
+        if name in repeated:
+            repeated[name].append(attached)
         else:
             given[name] = attached
-    return given, variables, list(words[at:])
+    return given, repeated, list(words[at:])
 
 
 def _name_of(word: str) -> tuple[str, str | None]:
@@ -206,6 +232,43 @@ def _variable(text: str) -> tuple[bytes, bytes | None]:
     if not name:
         fail(f"-e {text!r}: no variable's name")
     return os.fsencode(name), os.fsencode(value) if equals else None
+
+
+def _published(text: str) -> Published:
+    """[ADDR:]HOSTPORT:GUESTPORT, ADDR in brackets if it is IPv6."""
+    rest, colon, guest = text.rpartition(":")
+    address, _, port = rest.rpartition(":")
+    host = b""
+    if address:
+        import ipaddress  # only when asked
+
+        try:
+            host = ipaddress.ip_address(address.removeprefix("[").removesuffix("]")).packed
+        except ValueError:
+            fail(f"-p {text!r}: {address} is no address")
+    if not colon or not rest or (":" in rest and not address):
+        fail(f"-p {text!r}: not [ADDR:]HOSTPORT:GUESTPORT")
+    numbers = [_port(text, each) for each in (port, guest)]
+    if not numbers[1]:
+        fail(f"-p {text!r}: guests do not listen at port 0")
+    return Published(host, *numbers)
+
+
+def _port(text: str, digits: str) -> int:
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 5 or int(digits) > PORT_MAX:
+        fail(f"-p {text!r}: {digits} is no port")
+    return int(digits)
+
+
+def _egress(text: str) -> str:
+    """As ipc.egress.parse_rule."""
+    from ipc.egress import parse_rule  # only when asked
+
+    try:
+        parse_rule(text)
+    except ValueError as error:
+        fail(f"--egress {error}")
+    return text
 
 
 def _directory(given: Mapping[str, str]) -> bytes | None:

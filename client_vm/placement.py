@@ -8,7 +8,9 @@ from client_vm.options import RunOptions
 if TYPE_CHECKING:
     from ipc.address import Address
 
-KINDS: Final = ("file", "memory")
+KINDS: Final = ("file", "memory", "network")
+ON_DEMAND: Final = ("network",)
+"""Started when a guest first asks for it: most make no inet socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,14 @@ class Placement:
         """Whether the run starts a process for it."""
         return self.address is None and self.transport != "inproc"
 
+    @property
+    def is_on_demand(self) -> bool:
+        return self.kind in ON_DEMAND
+
 
 def place(options: RunOptions) -> tuple[Placement, ...]:
     """The servers of a run, in the order of KINDS. The options are checked already."""
-    addresses = {"file": options.file, "memory": options.memory}
+    addresses = {"file": options.file, "memory": options.memory, "network": options.network}
     return tuple(Placement(kind, _transport(options, addresses[kind]), addresses[kind]) for kind in KINDS)
 
 

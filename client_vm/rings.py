@@ -101,10 +101,14 @@ class Rings:
 
         SessionLostError: there is no server.
         """
-        if not self._grants[kind][1]:
+        if not self._has_ring(kind):
             self._ask(kind)
         channel = self._channel(kind)
         return self._client(self._grants[kind][0], channel, handles_used)
+
+    def _has_ring(self, kind: int) -> bool:
+        """Whether one was granted that is not used yet."""
+        return bool(self._grants.get(kind, (None, []))[1])
 
     def _client(self, grant: RingGrant, channel: RingChannel, handles_used: int = 0) -> Client:
         return Client(
@@ -137,7 +141,7 @@ class Rings:
         """Another ring: one granted unasked, or one that the kernel process is asked for. SessionLostError."""
         while self.control.has_message():
             self._receive()
-        if self._grants[kind][1]:
+        if self._has_ring(kind):
             return self._grants[kind][0]
         self._send(WorkerMessage(ring_wanted=kind))
         while True:

@@ -20,7 +20,7 @@ from client_vm.gateway import adopted_ring
 from client_vm.kernel_service import KernelService
 from client_vm.lines import BACKOFF_MAX_S, BACKOFF_MIN_S
 from client_vm.process_table import FIRST_PID
-from client_vm.worker_link import Link, Servers
+from client_vm.worker_link import ON_DEMAND, Link, Servers
 from farcall.v1.kernel_pb2 import KernelMessage, RingGrant, SpareGrant
 from farcall.v1.session_pb2 import SERVER_KIND_KERNEL, HelloResponse, ServerKind
 from ipc.greeting import ConnectError
@@ -198,7 +198,7 @@ class Spares:
         self._unowned.add(link)
         spare = _Spare(pid, link, SpareGrant(pid=pid), [workers_control.detach(), workers_bell.detach()])
         try:
-            for kind in self._servers.lines:
+            for kind in self._servers.lines.keys() - ON_DEMAND:
                 self._add(spare, *await link.open(kind, None))
             self._add(spare, *kernel_ring(self._service, self._rings, pid, link))
         except BaseException:

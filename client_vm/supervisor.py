@@ -15,14 +15,14 @@ from typing import Final
 
 import trio
 
-from client_vm.errors import EXIT_FAILURE
+from client_vm.errors import EXIT_FAILURE, StartError
 from client_vm.exits import Exits
 from client_vm.fifos import Fifos
 from client_vm.gateway import Gateway
 from client_vm.host import callers_environment
 from client_vm.kernel_service import KernelService
-from client_vm.launch import Child, Server, make_fifo
-from client_vm.lines import Line, RingLine
+from client_vm.launch import Child, Server, make_fifo, spawn_network_server
+from client_vm.lines import Line, OnDemandLine, RingLine
 from client_vm.options import merge_environment
 from client_vm.placement import Placement
 from client_vm.process_table import (
@@ -37,19 +37,30 @@ from client_vm.process_table import (
     Uids,
 )
 from client_vm.ptys import Ptys
+from client_vm.publishing import publish
 from client_vm.spares import Spares, kernel_ring
 from client_vm.started import Run, Verdict
 from client_vm.worker_link import SURVIVES_ITS_SESSION, Link, Servers
 from client_vm.workers import Workers
 from farcall.v1.kernel_pb2 import KernelMessage, StartGuest
-from farcall.v1.session_pb2 import SERVER_KIND_FILE, SERVER_KIND_MEMORY, Credentials, ServerKind
+from farcall.v1.session_pb2 import (
+    SERVER_KIND_FILE,
+    SERVER_KIND_MEMORY,
+    SERVER_KIND_NETWORK,
+    Credentials,
+    ServerKind,
+)
 from ipc.address import Address
 from ipc.greeting import ConnectError
 from ipc.limits import GROUPS_MAX, HELLO_TIMEOUT_S
 from ipc.ring_server import RingServer
 from ipc.seams import Clock, HostClock
 
-KINDS: Final[dict[str, ServerKind]] = {"file": SERVER_KIND_FILE, "memory": SERVER_KIND_MEMORY}
+KINDS: Final[dict[str, ServerKind]] = {
+    "file": SERVER_KIND_FILE,
+    "memory": SERVER_KIND_MEMORY,
+    "network": SERVER_KIND_NETWORK,
+}
 HEARD_S: Final = 3
 """How long a guest may take to hear of a signal from outside."""
 TERMINALS: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGHUP, signal.SIGWINCH)
@@ -70,12 +81,15 @@ class _Supervisor:
         self._deadline = clock.monotonic_s() + HELLO_TIMEOUT_S
         self._credentials = Credentials(uid=os.geteuid(), gid=os.getegid(), groups=os.getgroups()[:GROUPS_MAX])
         timeout_ms = run.options.server_timeout_ms
-        self._servers = Servers({}, self._credentials, timeout_ms / 1000 if timeout_ms else None)
+        timeout_s = timeout_ms / 1000 if timeout_ms else None
+        self._servers = Servers({}, self._credentials, run.options.egress, timeout_s)
+        self._server_pids = {server.process.pid for server in run.servers.values()}
         self._table = ProcessTable(Uids(self._credentials.uid, self._credentials.uid, self._credentials.uid))
         self._stopped = trio.Event()
         self._verdict: Verdict | None = None
         self._scope = trio.CancelScope()
         self._tasks: trio.Nursery
+        self._ended: AsyncExitStack
         self._rings: RingServer
         self._workers: Workers
         self._service: KernelService
@@ -118,6 +132,8 @@ class _Supervisor:
                         connecting.start_soon(self._connect, link, placement, gateway)
             except* (ConnectError, OSError) as group:
                 self._end(EXIT_FAILURE, _first_line(group))
+            if self._run.options.publish:
+                await self._publish()
             await link.send_ring(*kernel_ring(self._service, self._rings, FIRST_PID, link))
             self._service.start(FIRST_PID)
             await link.send(KernelMessage(start=self._start_guest()))
@@ -129,8 +145,8 @@ class _Supervisor:
     def _make_kernel(self, tasks: trio.Nursery, ended: AsyncExitStack) -> None:
         """What workers call this process for, and who keeps them."""
         self._tasks = tasks
-        servers = {server.process.pid for server in self._run.servers.values()}
-        self._workers = Workers(tasks, servers, ended=self._worker_ended, forked=self._worker_forked)
+        self._ended = ended
+        self._workers = Workers(tasks, self._server_pids, ended=self._worker_ended, forked=self._worker_forked)
         fifos, exits, ptys = Fifos(make_fifo, os.open), Exits(), Ptys()
         for each in (fifos, exits, ptys):
             ended.callback(each.close)
@@ -211,6 +227,9 @@ class _Supervisor:
     async def _connect(self, link: Link, placement: Placement, gateway: Callable[[], Gateway]) -> None:
         """Opens the line to one server, and the first worker's session and ring. ConnectError; OSError."""
         kind = KINDS[placement.kind]
+        if placement.is_on_demand:
+            self._servers.lines[kind] = OnDemandLine(partial(self._open_line, placement, gateway))
+            return
         self._servers.lines[kind] = await self._open_line(placement, gateway)
         left_s = max(0.0, self._deadline - self._clock.monotonic_s())
         await link.send_ring(*await link.open(kind, left_s))
@@ -220,16 +239,45 @@ class _Supervisor:
         if placement.transport == "inproc":
             state = Path(run.options.state or f"{run.directory}/{kind}").absolute()
             return gateway().host(kind, state, Path(run.options.root or "/").absolute())
+        deadline = self._deadline
+        if placement.is_on_demand:
+            deadline = self._clock.monotonic_s() + HELLO_TIMEOUT_S
         if address is None:
-            await self._ready(run.servers[kind])
-            address = Address(path=run.servers[kind].path)
+            server = run.servers[kind] if kind in run.servers else self._start_network(placement)
+            await self._ready(server, deadline)
+            address = Address(path=server.path)
         if placement.transport == "ring":
             return RingLine(address, self._clock)
-        return await gateway().link(address, self._deadline)
+        return await gateway().link(address, deadline)
 
-    async def _ready(self, server: Server) -> None:
+    async def _publish(self) -> None:
+        """-p: before the guest starts, so that who connects from outside finds the ports there."""
+        kind: ServerKind = SERVER_KIND_NETWORK
+        try:
+            ports, line = self._run.options.publish, self._servers.lines[kind]
+            held = await publish(line, self._servers.hello(kind), ports, self._clock)
+        except (ConnectError, StartError, OSError) as error:
+            self._end(EXIT_FAILURE, str(error))
+        else:
+            self._ended.callback(held.close)
+
+    def _start_network(self, placement: Placement) -> Server:
+        """The network server of the run's own. OSError."""
+        options = self._run.options
+        server = spawn_network_server(
+            self._run.directory,
+            transport=placement.transport,
+            egress=options.egress,
+            may_publish=bool(options.publish),
+        )
+        self._server_pids.add(server.process.pid)
+        self._ended.callback(server.end)
+        self._tasks.start_soon(self._watch_server, server)
+        return server
+
+    async def _ready(self, server: Server, deadline: float) -> None:
         """Waits until a server of the run's own says that it serves. ConnectError if it takes too long."""
-        with trio.move_on_after(self._deadline - self._clock.monotonic_s()):
+        with trio.move_on_after(deadline - self._clock.monotonic_s()):
             await trio.lowlevel.wait_readable(server.ready)
             if os.read(server.ready, 4096):
                 return

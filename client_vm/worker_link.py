@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,17 +14,20 @@ from farcall.v1.kernel_pb2 import KernelMessage, RingGrant, WorkerMessage
 from farcall.v1.session_pb2 import (
     REFUSAL_STALE_SESSION,
     SERVER_KIND_MEMORY,
+    SERVER_KIND_NETWORK,
     Credentials,
     HelloRequest,
     HelloResponse,
     ServerKind,
 )
 from ipc.greeting import ConnectError
-from ipc.limits import PROTOCOL_MAX, PROTOCOL_MIN
+from ipc.limits import HELLO_TIMEOUT_S, PROTOCOL_MAX, PROTOCOL_MIN
 from ipc.message import MalformedError
 from ipc.ring_client import RingDescriptors
 
-SURVIVES_ITS_SESSION: Final = (SERVER_KIND_MEMORY,)
+ON_DEMAND: Final = (SERVER_KIND_NETWORK,)
+"""Servers to which a worker gets a session and a ring when it asks for them."""
+SURVIVES_ITS_SESSION: Final = (SERVER_KIND_MEMORY, SERVER_KIND_NETWORK)
 """Servers whose sessions end with them, and what the worker held can be asked for anew (EXACTLY-ONCE)."""
 
 
@@ -34,8 +37,20 @@ class Servers:
 
     lines: dict[ServerKind, Line]
     credentials: Credentials
+    egress: Sequence[str]
+    """What guests want to reach beyond their loopback (HelloRequest.egress)."""
     timeout_s: float | None
     """How long a server that died may be away; None: for ever."""
+
+    def hello(self, kind: ServerKind) -> HelloRequest:
+        """For a new session."""
+        return HelloRequest(
+            protocol_min=PROTOCOL_MIN,
+            protocol_max=PROTOCOL_MAX,
+            kind=kind,
+            credentials=self.credentials,
+            egress=self.egress if kind == SERVER_KIND_NETWORK else (),
+        )
 
 
 class Link:
@@ -63,7 +78,7 @@ class Link:
 
     async def open(self, kind: ServerKind, timeout_s: float | None) -> tuple[RingGrant, RingDescriptors]:
         """A new session and its ring. ConnectError; OSError."""
-        opened = await self._servers.lines[kind].open(self._hello(kind), self.bell, timeout_s)
+        opened = await self._servers.lines[kind].open(self._servers.hello(kind), self.bell, timeout_s)
         return self._grant(kind, opened), opened
 
     async def send(self, message: KernelMessage, descriptors: Iterable[int] = ()) -> None:
@@ -125,7 +140,7 @@ class Link:
                 spares_wanted(message.spares_wanted)
                 continue
             kind = message.ring_wanted
-            if kind not in self._sessions:
+            if kind not in self._sessions and kind not in ON_DEMAND:
                 raise MalformedError(f"server kind {kind}, which it does not have")
             self._asked.add(kind)
             tasks.start_soon(self.reopen, kind)
@@ -133,7 +148,7 @@ class Link:
     async def reopen(self, kind: ServerKind) -> None:
         """Gives the worker a ring to the session it has, once there is a server again. Says why not, if it asked:
         it need not have noticed yet that the old one is gone."""
-        if self._closed or kind not in self._sessions or kind in self._wanted:
+        if self._closed or kind in self._wanted or not (kind in self._sessions or kind in self._asked):
             return
         self._wanted.add(kind)
         bell = os.dup(self.bell)  # while it waits for the server, the worker may end
@@ -145,9 +160,12 @@ class Link:
             self._asked.discard(kind)
 
     async def _reopen(self, kind: ServerKind, bell: int) -> None:
-        line, timeout_s, known = self._servers.lines[kind], self._servers.timeout_s, self._sessions[kind]
-        request = self._hello(kind)
-        request.resume_session, request.resume_secret = known.session, known.secret
+        line, timeout_s, known = self._servers.lines[kind], self._servers.timeout_s, self._sessions.get(kind)
+        request = self._servers.hello(kind)
+        if known is not None:
+            request.resume_session, request.resume_secret = known.session, known.secret
+        elif timeout_s is None:
+            timeout_s = HELLO_TIMEOUT_S  # a first Hello
         is_new = False
         try:
             try:
@@ -156,20 +174,12 @@ class Link:
                 if error.refusal != REFUSAL_STALE_SESSION or kind not in SURVIVES_ITS_SESSION:
                     raise
                 is_new = True
-                opened = await line.open(self._hello(kind), bell, timeout_s)
+                opened = await line.open(self._servers.hello(kind), bell, timeout_s)
         except ConnectError as error:
             if kind in self._asked:
                 await self.send(KernelMessage(ring=RingGrant(kind=kind, error=str(error))))
         else:
             await self.send_ring(self._grant(kind, opened, is_new), opened)
-
-    def _hello(self, kind: ServerKind) -> HelloRequest:
-        return HelloRequest(
-            protocol_min=PROTOCOL_MIN,
-            protocol_max=PROTOCOL_MAX,
-            kind=kind,
-            credentials=self._servers.credentials,
-        )
 
     def _grant(self, kind: ServerKind, opened: RingDescriptors, is_new: bool = False) -> RingGrant:
         response = self._sessions[kind] = opened.response

@@ -1,12 +1,14 @@
 """Sockets: made, named, connected, asked and told (man 2 of each). What goes through them: syscalls/messages."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from client_vm.abi import common
 from client_vm.abi.common import EAFNOSUPPORT, EAGAIN, EFAULT, EINVAL
 from client_vm.arguments import InBuffer, OutBuffer
 from client_vm.errors import Errno
+from client_vm.inet_sockets import make_inet_socket
 from client_vm.process import Task
 from client_vm.sockets import OPTION_BYTES_MAX, Socket
 from client_vm.syscalls.files import holding, within
@@ -27,10 +29,13 @@ Factory = Callable[[Task, int, int, int], Socket]
 EPROTOTYPE, EMFILE."""
 PairFactory = Callable[[Task, int, int, int], tuple[Socket, Socket]]
 
-FAMILIES: Final[dict[int, Factory]] = {}
+FAMILIES: Final[dict[int, Factory]] = {
+    common.AF_INET: partial(make_inet_socket, family=common.AF_INET),
+    common.AF_INET6: partial(make_inet_socket, family=common.AF_INET6),
+}
 """Whose sockets there are."""
 PAIRS: Final[dict[int, PairFactory]] = {common.AF_UNIX: socket_pair}
-_KNOWN: Final = frozenset((*FAMILIES, *PAIRS, common.AF_INET, common.AF_INET6))
+_KNOWN: Final = frozenset((*FAMILIES, *PAIRS))
 
 
 def socket(task: Task, family: int, kind: int, protocol: int) -> int:

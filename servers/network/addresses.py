@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-PORT_MAX: Final = 65_535
+from ipc.egress import Network as _Network
+from ipc.egress import parse_rule
+
 IPV4_BYTES: Final = 4
 IPV6_BYTES: Final = 16
 _MAPPED: Final = bytes(10) + b"\xff\xff"
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ANY4: Final = bytes(IPV4_BYTES)
 ANY6: Final = bytes(IPV6_BYTES)
@@ -79,28 +80,8 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> "Rule":
-        """Of "CIDR[:PORT]", IPv6 in brackets if a port follows: "[2001:db8::/32]:443". ValueError, one line."""
-        cidr, port_text = text, ""
-        if text.startswith("["):
-            cidr, bracket, rest = text[1:].partition("]")
-            if not bracket or (rest and not rest.startswith(":")):
-                raise ValueError(f"{text!r}: not CIDR[:PORT]")
-            port_text = rest[1:]
-            if rest == ":":
-                raise ValueError(f"{text!r}: no port")
-        elif text.count(":") == 1:
-            cidr, _, port_text = text.partition(":")
-            if not port_text:
-                raise ValueError(f"{text!r}: no port")
-        try:
-            network = ipaddress.ip_network(cidr)
-        except ValueError as error:
-            raise ValueError(f"{text!r}: {error}") from None
-        if not port_text:
-            return cls(network, None)
-        if not (port_text.isascii() and port_text.isdigit()) or not 0 < int(port_text[:6]) <= PORT_MAX:
-            raise ValueError(f"{text!r}: {port_text} is no port")
-        return cls(network, int(port_text))
+        """As ipc.egress.parse_rule."""
+        return cls(*parse_rule(text))
 
     def __str__(self) -> str:
         if self.port is None:

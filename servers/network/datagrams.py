@@ -7,10 +7,10 @@ from typing import Final
 
 from farcall.v1.network_pb2 import ConnectRequest, ConnectResponse, SocketAddress
 from ipc.datagrams import HEADER_BYTES, PAYLOAD_BYTES_MAX, Header, decode_header
+from ipc.egress import PORT_MAX
 from servers.network.addresses import (
     IPV4_BYTES,
     IPV6_BYTES,
-    PORT_MAX,
     Egress,
     Name,
     Rule,

@@ -19,13 +19,13 @@ from farcall.v1.network_pb2 import (
     SocketAddress,
     SocketKind,
 )
+from ipc.egress import PORT_MAX
 from ipc.rendezvous import BACKLOG_MAX, PACKETS, STREAM, Backlog, FarEnds, make_ends
 from servers.network.addresses import (
     ANY4,
     ANY6,
     IPV4_BYTES,
     IPV6_BYTES,
-    PORT_MAX,
     Name,
     Rule,
     is_loopback,

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from client_vm.errors import StartError
-from client_vm.options import HelpWanted, RunOptions, merge_environment, parse_run
+from client_vm.options import HelpWanted, Published, RunOptions, merge_environment, parse_run
 from client_vm.placement import Placement, place
 from ipc.address import Address, parse_address
 
@@ -109,6 +109,17 @@ def test_help(line: str) -> None:
         (f"--transport inproc --memory {UNIX} p", "--transport inproc together with --memory"),
         ("--file nowhere p", "--file 'nowhere': not an address"),
         ("--memory 10.0.0.1:7 p", "--memory 10.0.0.1:7 is beyond this host"),
+        ("-p 80 p", "-p '80': not [ADDR:]HOSTPORT:GUESTPORT"),
+        ("-p :80 p", "-p ':80': not"),
+        ("-p x:80 p", "-p 'x:80': x is no port"),
+        ("-p 65536:80 p", "is no port"),
+        ("-p 80:0 p", "guests do not listen at port 0"),
+        ("-p 1.2.3:80:80 p", "1.2.3 is no address"),
+        ("-p ::80:80 p", "is no address"),
+        ("--egress 10.0.0.1/8 p", "--egress 10.0.0.1/8"),
+        ("--egress 10.0.0.0/8: p", "nothing is no port"),
+        ("--egress 10.0.0.0/8:0 p", "0 is no port"),
+        (f"--transport inproc --network {UNIX} p", "--transport inproc together with --network"),
     ],
 )
 def test_wrong_usage(line: str, message: str) -> None:
@@ -138,33 +149,52 @@ def test_errors_name_the_variable(line: str, message: str) -> None:
         parse(line, FARCALL_FILE=UNIX)
 
 
+@pytest.mark.parametrize(
+    ("text", "published"),
+    [
+        ("8080:80", Published(b"", 8080, 80)),
+        ("0:80", Published(b"", 0, 80)),
+        ("10.1.2.3:8080:80", Published(bytes((10, 1, 2, 3)), 8080, 80)),
+        ("[::1]:8080:80", Published(bytes(15) + b"\x01", 8080, 80)),
+    ],
+)
+def test_ports_of_the_host(text: str, published: Published) -> None:
+    assert parse(f"-p {text} -p1:2 p").publish == (published, Published(b"", 1, 2))
+
+
+def test_what_guests_may_reach() -> None:
+    assert parse("--egress 10.0.0.0/8 --egress=[::/0]:443 p").egress == ("10.0.0.0/8", "[::/0]:443")
+
+
 def test_beyond_this_host_if_said_aloud() -> None:
     assert parse("--insecure --file 10.0.0.1:7 p").file == Address(host="10.0.0.1", port=7)
 
 
 @pytest.mark.parametrize(
-    ("line", "file", "memory"),
+    ("line", "placed"),
     [
-        ("p", ("ring", None), ("ring", None)),
-        ("--transport ring p", ("ring", None), ("ring", None)),
-        ("--transport grpc p", ("grpc", None), ("grpc", None)),
-        ("--transport inproc p", ("inproc", None), ("inproc", None)),
-        (f"--file {UNIX} p", ("ring", UNIX), ("ring", None)),
-        (f"--file {TCP} p", ("grpc", TCP), ("ring", None)),
-        (f"--memory {TCP} p", ("ring", None), ("grpc", TCP)),
-        (f"--transport grpc --file {UNIX} p", ("grpc", UNIX), ("grpc", None)),
-        (f"--transport ring --file {UNIX} --memory {UNIX} p", ("ring", UNIX), ("ring", UNIX)),
+        ("p", [("ring", None), ("ring", None), ("ring", None)]),
+        ("--transport ring p", [("ring", None), ("ring", None), ("ring", None)]),
+        ("--transport grpc p", [("grpc", None), ("grpc", None), ("grpc", None)]),
+        ("--transport inproc p", [("inproc", None), ("inproc", None), ("inproc", None)]),
+        (f"--file {UNIX} p", [("ring", UNIX), ("ring", None), ("ring", None)]),
+        (f"--file {TCP} p", [("grpc", TCP), ("ring", None), ("ring", None)]),
+        (f"--memory {TCP} p", [("ring", None), ("grpc", TCP), ("ring", None)]),
+        (f"--network {TCP} p", [("ring", None), ("ring", None), ("grpc", TCP)]),
+        (f"--transport grpc --file {UNIX} p", [("grpc", UNIX), ("grpc", None), ("grpc", None)]),
+        (f"--transport ring --file {UNIX} --memory {UNIX} p", [("ring", UNIX), ("ring", UNIX), ("ring", None)]),
     ],
 )
-def test_placement(line: str, file: tuple[str, str | None], memory: tuple[str, str | None]) -> None:
+def test_placement(line: str, placed: list[tuple[str, str | None]]) -> None:
     def placement(kind: str, transport: str, address: str | None) -> Placement:
         return Placement(kind, transport, parse_address(address) if address else None)
 
-    assert place(parse(line)) == (placement("file", *file), placement("memory", *memory))
+    kinds = ("file", "memory", "network")
+    assert place(parse(line)) == tuple(placement(kind, *each) for kind, each in zip(kinds, placed, strict=True))
 
 
 def test_processes_are_started_for_servers_without_address() -> None:
-    assert [each.is_process for each in place(parse(f"--file {UNIX} p"))] == [False, True]
+    assert [each.is_process for each in place(parse(f"--file {UNIX} p"))] == [False, True, True]
     assert not any(each.is_process for each in place(parse("--transport inproc p")))
 
 
