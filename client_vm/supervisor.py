@@ -83,7 +83,6 @@ class _Supervisor:
         timeout_ms = run.options.server_timeout_ms
         timeout_s = timeout_ms / 1000 if timeout_ms else None
         self._servers = Servers({}, self._credentials, run.options.egress, timeout_s)
-        self._server_pids = {server.process.pid for server in run.servers.values()}
         self._table = ProcessTable(Uids(self._credentials.uid, self._credentials.uid, self._credentials.uid))
         self._stopped = trio.Event()
         self._verdict: Verdict | None = None
@@ -146,7 +145,8 @@ class _Supervisor:
         """What workers call this process for, and who keeps them."""
         self._tasks = tasks
         self._ended = ended
-        self._workers = Workers(tasks, self._server_pids, ended=self._worker_ended, forked=self._worker_forked)
+        servers = {server.process.pid for server in self._run.servers.values()}
+        self._workers = Workers(tasks, servers, ended=self._worker_ended, forked=self._worker_forked)
         fifos, exits, ptys = Fifos(make_fifo, os.open), Exits(), Ptys()
         for each in (fifos, exits, ptys):
             ended.callback(each.close)
@@ -270,7 +270,7 @@ class _Supervisor:
             egress=options.egress,
             may_publish=bool(options.publish),
         )
-        self._server_pids.add(server.process.pid)
+        self._workers.excuse(server.process.pid)
         self._ended.callback(server.end)
         self._tasks.start_soon(self._watch_server, server)
         return server

@@ -111,6 +111,10 @@ class Workers:
         """A worker has died, which may have made processes and not told of them."""
         self._suspicion.set()
 
+    def excuse(self, host_pid: int) -> None:
+        """One more child that runs no guest."""
+        self._others.add(host_pid)
+
     async def watch_strangers(self) -> None:
         """Ends the processes that a dead worker has made and not told of, until cancelled."""
         while True:

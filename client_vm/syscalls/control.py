@@ -7,10 +7,11 @@ from client_vm.abi.common import EBADF, EINVAL, ENOTTY
 from client_vm.arguments import OutBuffer
 from client_vm.descriptors import OpenFile, RemoteFile
 from client_vm.errors import Errno
-from client_vm.host_files import HostBacked
+from client_vm.host_files import HostBacked, PipeEnd
 from client_vm.memory_files import MemoryFile
 from client_vm.process import Task
 from client_vm.pty_files import PtyMaster, open_slave, take_over, terminal_of
+from client_vm.sockets import Socket
 from client_vm.syscalls.locks import LOCK_COMMANDS, lock_command
 from client_vm.waiting import Blocking
 
@@ -168,6 +169,9 @@ def ioctl(task: Task, fd: int, request: int, argument: OutBuffer) -> int:
         wanted = any(task.memory.read(argument.address, 4))
         file.update_flags(common.O_NONBLOCK, common.O_NONBLOCK if wanted else 0)
         return 0
+    if request == common.FIOASYNC and isinstance(file, (Socket, PipeEnd)):
+        task.memory.read(argument.address, 4)
+        return 0  # as F_SETFL with O_ASYNC
     if request in _HOST_REQUESTS:
         struct, direction = _HOST_REQUESTS[request]
         if direction == "in":
