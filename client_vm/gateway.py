@@ -109,13 +109,20 @@ class Gateway:
         self._tasks = tasks
         self._ended = ended
 
-    async def link(self, address: Address, deadline: float) -> Line:
-        """A line by gRPC, connected before the monotonic clock passes `deadline`. ConnectError."""
+    async def link(self, kind: str, address: Address, deadline: float) -> Line:
+        """A line by gRPC to a server of that kind, connected before the monotonic clock passes `deadline`.
+        ConnectError."""
         from ipc import beside_grpc
         from ipc.grpc_client import GrpcLink  # imports grpc: 130 ms that only this transport is worth
 
         link = await GrpcLink.connect(address, self._clock, deadline=deadline)
         self._ended.push_async_callback(link.aclose)
+        if kind == "network" and not beside_grpc.has_way(address):
+            from client_vm.network_relay import NetworkRelay
+
+            relay = NetworkRelay(LinkEndpoint(link), link.hello, self._tasks)
+            self._ended.callback(relay.close)
+            return GatewayLine(relay.greet, self._serve(relay))
         passing = beside_grpc.PassingLink(link, self._tasks) if beside_grpc.has_way(address) else link
         return GatewayLine(link.hello, self._serve(LinkEndpoint(passing)))
 

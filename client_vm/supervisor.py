@@ -248,7 +248,7 @@ class _Supervisor:
             address = Address(path=server.path)
         if placement.transport == "ring":
             return RingLine(address, self._clock)
-        return await gateway().link(address, deadline)
+        return await gateway().link(kind, address, deadline)
 
     async def _publish(self) -> None:
         """-p: before the guest starts, so that who connects from outside finds the ports there."""

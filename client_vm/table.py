@@ -94,7 +94,14 @@ row("dup", control.dup, FD)
 row("dup2", control.dup2, FD, FD)
 row("dup3", control.dup3, FD, FD, INT)
 row("fcntl", control.fcntl, FD, UINT, ULONG, partial="no leases, no O_ASYNC")
-row("ioctl", control.ioctl, FD, UINT, OUT_BUFFER, partial="terminal requests, FIONREAD, FIONBIO; FIOASYNC sets nothing")
+row(
+    "ioctl",
+    control.ioctl,
+    FD,
+    UINT,
+    OUT_BUFFER,
+    partial="terminals, FIONREAD, FIONBIO; no SIGIO",
+)
 
 row("pipe", pipes.pipe, OUT_BUFFER)
 row("pipe2", pipes.pipe2, OUT_BUFFER, INT)

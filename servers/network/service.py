@@ -5,8 +5,10 @@ beyond the loopback are lost; those between guests go on, for their bytes never 
 """
 
 import errno
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import NoReturn
 
 import trio
@@ -20,6 +22,7 @@ from ipc.seams import Random
 from servers.ledger import MemoryLedger
 from servers.network.addresses import Egress, Rule
 from servers.network.datagrams import Datagrams
+from servers.network.held import HeldSockets
 from servers.network.outside import Outside
 from servers.network.publishing import Publishing
 from servers.network.sockets import CAPABILITY_BYTES, Sockets
@@ -39,6 +42,7 @@ class NetworkService:
         outside = Outside(self._start)
         self._streams = Streams(self._sockets, self._ends, outside, egress, random, self._start)
         self._datagrams = Datagrams(self._sockets, egress, self._start)
+        self._held = HeldSockets(self._sockets, self._ends, self._open)
         self._publishing = Publishing(self._streams, outside, self._start, may_publish)
         self._rules: dict[tuple[str, ...], tuple[Rule, ...]] = {}
         self._jobs: list[Callable[[], Awaitable[None]]] = []
@@ -52,8 +56,9 @@ class NetworkService:
             pb.CheckRouteRequest: self.check_route,
             pb.PublishRequest: self._publishing.publish,
         }
-        self.handlers: Mapping[int, Handler] = {BY_REQUEST[kind].opcode: call for kind, call in handlers.items()}
-        self.packed_handlers: Mapping[int, PackedHandler] = {}
+        own = {BY_REQUEST[kind].opcode: call for kind, call in handlers.items()}
+        self.handlers: Mapping[int, Handler] = {**own, **self._held.handlers}
+        self.packed_handlers: Mapping[int, PackedHandler] = self._held.packed_handlers
 
     # Its life.
 
@@ -74,9 +79,11 @@ class NetworkService:
     def session_ended(self, session: Session) -> None:
         """What it published ends. Sockets end with their near ends, whoever has them."""
         self._publishing.session_ended(session)
+        self._held.session_ended(session)
 
     def close(self) -> None:
         """All sockets are closed."""
+        self._held.close()
         self._sockets.shut()
         self._ends.close()
 
@@ -84,17 +91,23 @@ class NetworkService:
 
     def open(self, session: Session, request: pb.OpenSocketRequest) -> WithDescriptor:
         """A new socket. EINVAL, EMFILE, EEXIST."""
-        if len(request.socket) != CAPABILITY_BYTES:
-            raise MalformedError("a socket's name")
-        if request.family not in (pb.ADDRESS_FAMILY_IPV4, pb.ADDRESS_FAMILY_IPV6):
-            raise ErrnoError(errno.EINVAL)
-        if request.kind not in (pb.SOCKET_KIND_STREAM, pb.SOCKET_KIND_DATAGRAM):
-            raise ErrnoError(errno.EINVAL)
-        made, near = self._sockets.open(
-            request.socket, session.principal, request.family, request.kind, self._datagrams.route
-        )
-        made.rules = self._rules_of(session)
+        near = self._open(session, request.socket, request.family, request.kind)
         return WithDescriptor(pb.OpenSocketResponse(), near.detach())
+
+    def _open(
+        self, session: Session, capability: bytes, family: pb.AddressFamily, kind: pb.SocketKind
+    ) -> socket.socket:
+        """A new socket's near end. MalformedError; EINVAL, EMFILE, EEXIST."""
+        if len(capability) != CAPABILITY_BYTES:
+            raise MalformedError("a socket's name")
+        if family not in (pb.ADDRESS_FAMILY_IPV4, pb.ADDRESS_FAMILY_IPV6):
+            raise ErrnoError(errno.EINVAL)
+        if kind not in (pb.SOCKET_KIND_STREAM, pb.SOCKET_KIND_DATAGRAM):
+            raise ErrnoError(errno.EINVAL)
+        made, near = self._sockets.open(capability, session.principal, family, kind, self._datagrams.route)
+        made.rules = self._rules_of(session)
+        made.settled = partial(self._held.tell, capability)
+        return near
 
     def _rules_of(self, session: Session) -> tuple[Rule, ...]:
         """What the session's run asked for."""

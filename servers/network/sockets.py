@@ -61,6 +61,8 @@ class Socket:
     backlog: Backlog | None = None
     pending: bool = False
     error: int = 0
+    settled: Callable[[], None] | None = None
+    """Told when a connection is under way no more."""
     rules: tuple[Rule, ...] = ()
     """What it may reach beyond the loopback: its run asked for it."""
     forget: list[Callable[[], None]] = field(default_factory=list)
@@ -86,6 +88,8 @@ class Socket:
         self.pending, self.error = False, number
         if number:
             self.peer = None
+        if self.settled is not None:
+            self.settled()
 
     def local(self) -> SocketAddress:
         return self.told(self.binding.name if self.binding is not None else None)

@@ -76,6 +76,14 @@ class Streams:
             raise ErrnoError(errno.EALREADY)
         if connecting.backlog is not None or connecting.peer is not None:
             raise ErrnoError(errno.EISCONN)
+        try:
+            return self._connect(connecting, request)
+        except ErrnoError:
+            if request.blocked:
+                drain(connecting.far)
+            raise
+
+    def _connect(self, connecting: Socket, request: ConnectRequest) -> ConnectResponse:
         name = connecting.named(request.address, request.ipv6_only)
         if is_loopback(name.host):
             name = Name(loopback_of(name.host), name.port)
@@ -144,13 +152,11 @@ class Streams:
             await trio.sleep(BACKLOG_RETRY_S)
         drain(connecting.far)
         if not number:
-            connecting.pending = False
             try:
                 self._join(connecting, listening, name, self._own(connecting, name))
             except ErrnoError as error:
                 number = error.errno
-        if number:
-            connecting.settle(number)
+        connecting.settle(number)
 
     # Beyond it.
 

@@ -21,6 +21,7 @@ SOCKETS = {
     "client_vm/gateway.py": "the ring handshake of lines that end in the kernel process",
     "client_vm/inet_sockets.py": "near ends of the guest's inet sockets",
     "client_vm/launch.py": "the worker's control socket and doorbell, made before it is forked",
+    "client_vm/network_relay.py": "both ends of guests' sockets whose server is on another host",
     "client_vm/publishing.py": "the doorbell of the kernel process's own session",
     "client_vm/rings.py": "doorbell and control sockets that came with a grant",
     "client_vm/spares.py": "a spare's control socket and doorbell",
@@ -35,7 +36,9 @@ SOCKETS = {
     "ipc/ring_server.py": "the listening control socket of rings and the doorbells",
     "ipc/served_ring.py": "a ring's control socket and doorbell",
     "servers/network/datagrams.py": "sends to guests' near ends",
+    "servers/network/held.py": "near ends that this server holds",
     "servers/network/outside.py": "hosts beyond the guests' loopback, and published ports",
+    "servers/network/service.py": "hands near ends on",
     "servers/network/sockets.py": "the far ends of guests' sockets",
 }
 FILES = {

@@ -1,8 +1,9 @@
 from farcall.v1 import session_pb2 as _session_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -168,6 +169,114 @@ class CheckRouteResponse(_message.Message):
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     outcome: _session_pb2.Outcome
     def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class HoldSocketRequest(_message.Message):
+    __slots__ = ("identity", "socket", "family", "kind")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    SOCKET_FIELD_NUMBER: _ClassVar[int]
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    socket: bytes
+    family: AddressFamily
+    kind: SocketKind
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., socket: _Optional[bytes] = ..., family: _Optional[_Union[AddressFamily, str]] = ..., kind: _Optional[_Union[SocketKind, str]] = ...) -> None: ...
+
+class HoldSocketResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class DeliverRequest(_message.Message):
+    __slots__ = ("identity", "socket_high", "socket_low", "position", "data")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    SOCKET_HIGH_FIELD_NUMBER: _ClassVar[int]
+    SOCKET_LOW_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    socket_high: int
+    socket_low: int
+    position: int
+    data: bytes
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., socket_high: _Optional[int] = ..., socket_low: _Optional[int] = ..., position: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class DeliverResponse(_message.Message):
+    __slots__ = ("outcome", "position")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    position: int
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+
+class CollectRequest(_message.Message):
+    __slots__ = ("identity", "socket_high", "socket_low", "position")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    SOCKET_HIGH_FIELD_NUMBER: _ClassVar[int]
+    SOCKET_LOW_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    socket_high: int
+    socket_low: int
+    position: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., socket_high: _Optional[int] = ..., socket_low: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
+
+class CollectResponse(_message.Message):
+    __slots__ = ("outcome", "end", "data")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    end: int
+    data: bytes
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., end: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class HalfCloseRequest(_message.Message):
+    __slots__ = ("identity", "socket")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    SOCKET_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    socket: bytes
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., socket: _Optional[bytes] = ...) -> None: ...
+
+class HalfCloseResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class DropSocketRequest(_message.Message):
+    __slots__ = ("identity", "socket")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    SOCKET_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    socket: bytes
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., socket: _Optional[bytes] = ...) -> None: ...
+
+class DropSocketResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class AwaitReadyRequest(_message.Message):
+    __slots__ = ("identity", "seen")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    seen: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., seen: _Optional[int] = ...) -> None: ...
+
+class AwaitReadyResponse(_message.Message):
+    __slots__ = ("outcome", "number", "sockets")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    SOCKETS_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    number: int
+    sockets: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., number: _Optional[int] = ..., sockets: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class PublishRequest(_message.Message):
     __slots__ = ("identity", "address", "port")
