@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -36,6 +36,8 @@ SIGNALS: Final = (
     signal.SIGWINCH,
 )
 """What reaches a guest, or ends or stops the run, from outside."""
+PYTHON_IGNORES: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Of these nobody can tell any more whether our caller does."""
 SERVER_STOP_S: Final = 5.0
 """How long a server may take to close its state before it is killed."""
 DIRECTORY_PREFIX: Final = "farcall-"
@@ -43,6 +45,10 @@ DIRECTORY_PREFIX: Final = "farcall-"
 SOCKET_PATH_BYTES_MAX: Final = 107
 """sun_path holds 108 bytes with its NUL (unix(7))."""
 _READY_DESCRIPTOR: Final = 3
+
+
+def _mask(numbers: Iterable[int]) -> int:
+    return sum(1 << (number - 1) for number in numbers)
 
 
 class HeldSignals:
@@ -53,6 +59,14 @@ class HeldSignals:
 
     def __init__(self) -> None:
         """Takes over every signal of SIGNALS that farcall's caller does not ignore, as nohup(1) would."""
+        self.ignored = _mask(
+            number
+            for number in signal.valid_signals()
+            if signal.getsignal(number) == signal.SIG_IGN and number not in PYTHON_IGNORES
+        )
+        """Bit n - 1: signal n, which farcall's caller ignores."""
+        self.blocked = _mask(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        """Likewise."""
         self.wanted = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         self.arrived: list[int] = []
         for number in self.wanted:

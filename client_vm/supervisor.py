@@ -220,6 +220,8 @@ class _Supervisor:
             random_key=self._run.random_key,
             server_timeout_ms=options.server_timeout_ms,
             umask=umask,
+            ignored_signals=self._run.signals.ignored,
+            blocked_signals=self._run.signals.blocked,
         )
 
     # The servers.

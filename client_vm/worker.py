@@ -32,12 +32,13 @@ from client_vm.house import READY_NAME, House
 from client_vm.lives import Endings
 from client_vm.loader import MissingInterpreterError, Prepared, find, load_into
 from client_vm.mmu import AddressSpace
-from client_vm.process import Credentials, Kernel, Process, Task
+from client_vm.process import Action, Credentials, Kernel, Process, Task
 from client_vm.rings import Rings
 from client_vm.rows import TABLE
 from client_vm.scheduler import Scheduler
 from client_vm.seeded import GuestRandom
 from client_vm.shared_offsets import SharedOffsets
+from client_vm.signals import UNBLOCKABLE_MASK
 from farcall.v1.file_pb2 import OpenRequest
 from farcall.v1.kernel_pb2 import StartGuest
 from ipc.seams import HostClock
@@ -103,6 +104,7 @@ def _run(control: socket.socket, doorbell: socket.socket, parent: int, offsets: 
     )
     process = _make_process(house, start)
     task = _load(kernel, process, start)
+    task.blocked = start.blocked_signals & ~UNBLOCKABLE_MASK
     house.settle(process)
     process.link.describe(process)
     house.ticks.watch(task)
@@ -172,6 +174,9 @@ def _make_process(house: House, start: StartGuest) -> Process:
         session=start.pid,
         nice=os.getpriority(os.PRIO_PROCESS, 0),
     )
+    for number in range(1, start.ignored_signals.bit_length() + 1):
+        if start.ignored_signals >> (number - 1) & 1:
+            process.signals.actions[number] = Action(common.SIG_IGN)
     house.new_timers(process)
     return process
 

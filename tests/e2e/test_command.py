@@ -16,7 +16,7 @@ from farcall.v1.session_pb2 import REFUSAL_UNSUPPORTED, HelloRequest, HelloRespo
 from ipc.address import Address
 from ipc.endpoint import Peer
 from ipc.grpc_server import serve_grpc
-from tests.e2e import processes
+from tests.e2e import harness, processes
 from tests.e2e.runs import LIMIT_S, World, acts, farcall, world
 from tests.guests.build import build
 
@@ -298,3 +298,25 @@ def test_doctor_misses_a_server(runs: World) -> None:
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1].startswith(f"FAIL  server at unix:{runs.folder}/none: no server at")
     assert runs.run("doctor", "nonsense").returncode == 1
+
+
+def _ignore_and_block() -> None:
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+
+
+def test_what_its_caller_ignores_and_blocks_the_guest_does_too() -> None:
+    program = ["/bin/grep", "-E", "SigBlk|SigIgn", "/proc/self/status"]
+    native, guest = (
+        subprocess.run(
+            [*before, *program],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LIMIT_S,
+            check=True,
+            preexec_fn=_ignore_and_block,
+        ).stdout
+        for before in ([], [harness.FARCALL, "run", "--"])
+    )
+    assert guest == native != b""

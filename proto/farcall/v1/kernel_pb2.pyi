@@ -46,7 +46,7 @@ class KernelMessage(_message.Message):
     def __init__(self, ring: _Optional[_Union[RingGrant, _Mapping]] = ..., start: _Optional[_Union[StartGuest, _Mapping]] = ..., spare: _Optional[_Union[SpareGrant, _Mapping]] = ...) -> None: ...
 
 class StartGuest(_message.Message):
-    __slots__ = ("program", "arguments", "environment", "working_directory", "pid", "credentials", "random_key", "server_timeout_ms", "umask")
+    __slots__ = ("program", "arguments", "environment", "working_directory", "pid", "credentials", "random_key", "server_timeout_ms", "umask", "ignored_signals", "blocked_signals")
     PROGRAM_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,8 @@ class StartGuest(_message.Message):
     RANDOM_KEY_FIELD_NUMBER: _ClassVar[int]
     SERVER_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     UMASK_FIELD_NUMBER: _ClassVar[int]
+    IGNORED_SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_SIGNALS_FIELD_NUMBER: _ClassVar[int]
     program: bytes
     arguments: _containers.RepeatedScalarFieldContainer[bytes]
     environment: _containers.RepeatedScalarFieldContainer[bytes]
@@ -65,7 +67,9 @@ class StartGuest(_message.Message):
     random_key: bytes
     server_timeout_ms: int
     umask: int
-    def __init__(self, program: _Optional[bytes] = ..., arguments: _Optional[_Iterable[bytes]] = ..., environment: _Optional[_Iterable[bytes]] = ..., working_directory: _Optional[bytes] = ..., pid: _Optional[int] = ..., credentials: _Optional[_Union[_session_pb2.Credentials, _Mapping]] = ..., random_key: _Optional[bytes] = ..., server_timeout_ms: _Optional[int] = ..., umask: _Optional[int] = ...) -> None: ...
+    ignored_signals: int
+    blocked_signals: int
+    def __init__(self, program: _Optional[bytes] = ..., arguments: _Optional[_Iterable[bytes]] = ..., environment: _Optional[_Iterable[bytes]] = ..., working_directory: _Optional[bytes] = ..., pid: _Optional[int] = ..., credentials: _Optional[_Union[_session_pb2.Credentials, _Mapping]] = ..., random_key: _Optional[bytes] = ..., server_timeout_ms: _Optional[int] = ..., umask: _Optional[int] = ..., ignored_signals: _Optional[int] = ..., blocked_signals: _Optional[int] = ...) -> None: ...
 
 class WorkerMessage(_message.Message):
     __slots__ = ("ring_wanted", "spares_wanted")
