@@ -38,6 +38,7 @@ usage: farcall bench [CASE...] [--json FILE]
   exec      the same with a child that executes `busybox true`      limit 40 ms
   python    the same with `/usr/bin/python3 -c pass`                limit 1.2 s
   pipe      a byte to a process on another processor and back, against native  limit 2
+  tcp       the same by a TCP connection of the guests' loopback    limit 3
   start     `farcall run` of a program that ends at once          limit 1.5 s
 
 Exit status 1 if a limit is missed. All cases without CASE. --json: the figures as a list of objects.
@@ -277,27 +278,37 @@ def bench_python() -> list[Figure]:
 
 
 def bench_pipe() -> list[Figure]:
-    """Round trips by two pipes, against the host's own program, of either architecture.
+    """Round trips by two pipes, against the host's own program, of either architecture."""
+    return _round_trips("pipe", 2.0)
+
+
+def bench_tcp() -> list[Figure]:
+    """Round trips by a TCP connection, against the host's own program in the host's loopback."""
+    return _round_trips("tcp", 3.0)
+
+
+def _round_trips(case: str, limit: float) -> list[Figure]:
+    """A byte there and back, many times.
 
     The program keeps one end on each of two processors, here as natively: left to the host, they are on one or on
     two as it likes, and a native round trip costs 4 us or 30. Where there is one processor there is no limit:
     what is compared then is not who is woken how soon, but a change of processes with some twenty calls.
     """
     trips = 5_000
-    arguments = ["pipe", str(trips)]
+    arguments = [case, str(trips)]
     runs: dict[str, Callable[[], float | None]] = {
         each.name: partial(farcall_ns, each, *arguments) for each in ARCHITECTURES
     }
     host = next(each for each in ARCHITECTURES if platform.machine() == each.machine)
     found = _medians(runs | {"native": partial(_native, host, *arguments)})
     native = found.pop("native")
-    ratio, limit = "farcall / native", 2.0
+    ratio = "farcall / native"
     if len(os.sched_getaffinity(0)) == 1:
         ratio, limit = "the same, 1 processor", 0.0
-    figures = [Figure("pipe", host.name, "native", native / trips / 1000, "us")]
+    figures = [Figure(case, host.name, "native", native / trips / 1000, "us")]
     for name, value in found.items():
-        figures.append(Figure("pipe", name, "farcall", value / trips / 1000, "us"))
-        figures.append(Figure("pipe", name, ratio, value / native, "", limit))
+        figures.append(Figure(case, name, "farcall", value / trips / 1000, "us"))
+        figures.append(Figure(case, name, ratio, value / native, "", limit))
     return figures
 
 
@@ -309,6 +320,7 @@ CASES: Final[dict[str, Callable[[], list[Figure]]]] = {
     "exec": bench_exec,
     "python": bench_python,
     "pipe": bench_pipe,
+    "tcp": bench_tcp,
     "start": bench_start,
 }
 

@@ -6,6 +6,7 @@
      bench fork N             N children, one after the other, that end at once; forked and waited for
      bench spawn N PROG ARG...  N children that execute PROG; forked and waited for
      bench pipe N             N bytes to a child and back, by two pipes, on two processors if there are two
+     bench tcp N              the same by one TCP connection of the loopback
      bench exit               nothing
 
    Prints the nanoseconds of the whole loop, in decimal; of CPU time for compute. */
@@ -15,7 +16,8 @@ typedef unsigned long u64;
 #if defined(__x86_64__)
 enum { SYS_PREAD = 17, SYS_WRITE = 1, SYS_OPENAT = 257, SYS_GETPPID = 110, SYS_CLOCK_GETTIME = 228, SYS_EXIT_GROUP = 231,
        SYS_READ = 0, SYS_PIPE2 = 293, SYS_CLONE = 56, SYS_WAIT4 = 61, SYS_EXECVE = 59,
-       SYS_SCHED_SETAFFINITY = 203, SYS_SCHED_GETAFFINITY = 204 };
+       SYS_SCHED_SETAFFINITY = 203, SYS_SCHED_GETAFFINITY = 204,
+       SYS_SOCKET = 41, SYS_CONNECT = 42, SYS_ACCEPT4 = 288, SYS_LISTEN = 50, SYS_GETSOCKNAME = 51 };
 __asm__(".globl _start\n_start: xor %ebp, %ebp\n mov %rsp, %rdi\n and $-16, %rsp\n call start\n");
 
 static inline long call(long number, u64 a, u64 b, u64 c, u64 d) {
@@ -27,7 +29,8 @@ static inline long call(long number, u64 a, u64 b, u64 c, u64 d) {
 #elif defined(__aarch64__)
 enum { SYS_PREAD = 67, SYS_WRITE = 64, SYS_OPENAT = 56, SYS_GETPPID = 173, SYS_CLOCK_GETTIME = 113, SYS_EXIT_GROUP = 94,
        SYS_READ = 63, SYS_PIPE2 = 59, SYS_CLONE = 220, SYS_WAIT4 = 260, SYS_EXECVE = 221,
-       SYS_SCHED_SETAFFINITY = 122, SYS_SCHED_GETAFFINITY = 123 };
+       SYS_SCHED_SETAFFINITY = 122, SYS_SCHED_GETAFFINITY = 123,
+       SYS_SOCKET = 198, SYS_CONNECT = 203, SYS_ACCEPT4 = 242, SYS_LISTEN = 201, SYS_GETSOCKNAME = 204 };
 __asm__(".globl _start\n_start: mov x29, #0\n mov x30, #0\n mov x0, sp\n bl start\n");
 
 static inline long call(long number, u64 a, u64 b, u64 c, u64 d) {
@@ -42,7 +45,7 @@ static inline long call(long number, u64 a, u64 b, u64 c, u64 d) {
 #endif
 
 enum { AT_FDCWD = -100, CLOCK_MONOTONIC = 1, CLOCK_PROCESS_CPUTIME_ID = 2, BLOCK_BYTES = 4096, WORDS = 2048, SIGCHLD = 17,
-       NOT_EXECUTED = 127 };
+       NOT_EXECUTED = 127, AF_INET = 2, SOCK_STREAM = 1 };
 
 static char block[BLOCK_BYTES];
 static u64 words[WORDS];
@@ -174,19 +177,39 @@ static long stay(int highest) {
 }
 
 /* Nanoseconds of the round trips; 0: failed. The child's birth and end are not measured. */
-static u64 ping_pong(u64 rounds) {
+static u64 ping_pong(u64 rounds, const int *ours, const int *theirs) {
+    long child = fork();
+    if (!child)
+        leave(stay(1) || pass(rounds + 1, theirs[0], theirs[1], 0));
+    if (stay(0) || pass(1, ours[0], ours[1], 1))
+        return 0;
+    u64 begin = now(CLOCK_MONOTONIC);
+    int failed = pass(rounds, ours[0], ours[1], 1);
+    u64 end = now(CLOCK_MONOTONIC);
+    return failed | failed_child(child) ? 0 : end - begin;
+}
+
+static u64 by_pipes(u64 rounds) {
     int there[2], back[2];
     if (call(SYS_PIPE2, (u64)there, 0, 0, 0) || call(SYS_PIPE2, (u64)back, 0, 0, 0))
         return 0;
-    long child = fork();
-    if (!child)
-        leave(stay(1) || pass(rounds + 1, there[0], back[1], 0));
-    if (stay(0) || pass(1, back[0], there[1], 1))
+    return ping_pong(rounds, (int[]){back[0], there[1]}, (int[]){there[0], back[1]});
+}
+
+static u64 by_tcp(u64 rounds) {
+    unsigned char name[16] = {0};
+    int size = sizeof name;
+    long listener = call(SYS_SOCKET, AF_INET, SOCK_STREAM, 0, 0);
+    if (call(SYS_LISTEN, (u64)listener, 1, 0, 0) || call(SYS_GETSOCKNAME, (u64)listener, (u64)name, (u64)&size, 0))
         return 0;
-    u64 begin = now(CLOCK_MONOTONIC);
-    int failed = pass(rounds, back[0], there[1], 1);
-    u64 end = now(CLOCK_MONOTONIC);
-    return failed | failed_child(child) ? 0 : end - begin;
+    name[4] = 127, name[7] = 1;
+    long near = call(SYS_SOCKET, AF_INET, SOCK_STREAM, 0, 0);
+    if (call(SYS_CONNECT, (u64)near, (u64)name, sizeof name, 0))
+        return 0;
+    long far = call(SYS_ACCEPT4, (u64)listener, 0, 0, 0);
+    if (far < 0)
+        return 0;
+    return ping_pong(rounds, (int[]){(int)near, (int)near}, (int[]){(int)far, (int)far});
 }
 
 static int is(const char *mode, const char *name) {
@@ -213,7 +236,10 @@ __attribute__((noreturn, used)) void start(u64 *stack) {
     } else if (is(mode, "fork") || (is(mode, "spawn") && words_given > 3)) {
         failed = spawn(count, arguments + (words_given > 3 ? 3 : words_given), environment);
     } else if (is(mode, "pipe")) {
-        spent = ping_pong(count);
+        spent = by_pipes(count);
+        failed = !spent;
+    } else if (is(mode, "tcp")) {
+        spent = by_tcp(count);
         failed = !spent;
     } else if (is(mode, "compute")) {
         begin = now(CLOCK_PROCESS_CPUTIME_ID);
