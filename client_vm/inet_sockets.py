@@ -229,7 +229,14 @@ class InetStream(InetSocket):
     def _is_connected(self) -> bool:
         return self.peer is not None and not self._connecting
 
+    def bind(self, task: "Task", address: bytes) -> None:
+        if self.peer is not None:
+            raise Errno(EINVAL)
+        super().bind(task, address)
+
     def listen(self, task: "Task", backlog: int) -> None:
+        if self.peer is not None:
+            raise Errno(EINVAL)
         self.network.call(pb.ListenRequest(socket=self.capability, backlog=backlog, ipv6_only=self.ipv6_only))
         self._listens = True
 

@@ -8,7 +8,7 @@ import errno
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -221,10 +221,10 @@ class Sockets:
         if 0 < name.port <= RESERVED_MAX and not is_root:
             raise ErrnoError(errno.EACCES)
         ports = self.ports(bound)
-        if not name.port:
-            self._take_any(bound, name.host, both)
-            return
         binding = Binding(bound.capability, name, both, reuse_address, reuse_port)
+        if not name.port:
+            self._take_any(bound, binding)
+            return
         if not ports.is_free(binding):
             raise ErrnoError(errno.EADDRINUSE)
         self._take(bound, binding)
@@ -232,13 +232,13 @@ class Sockets:
     def autobind(self, bound: Socket, host: bytes, both: bool) -> None:
         """Gives it a port, if it has none. EADDRINUSE: there is none."""
         if bound.binding is None:
-            self._take_any(bound, host, both)
+            self._take_any(bound, Binding(bound.capability, Name(host, 0), both))
 
-    def _take_any(self, bound: Socket, host: bytes, both: bool) -> None:
-        name = self.ports(bound).pick(bound.capability, host, both)
+    def _take_any(self, bound: Socket, wanted: Binding[bytes]) -> None:
+        name = self.ports(bound).pick(bound.capability, wanted.name.host, wanted.both)
         if name is None:
             raise ErrnoError(errno.EADDRINUSE)
-        self._take(bound, Binding(bound.capability, name, both))
+        self._take(bound, replace(wanted, name=name))
 
     def _take(self, bound: Socket, binding: Binding[bytes]) -> None:
         self.ports(bound).take(binding)

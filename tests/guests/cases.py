@@ -76,7 +76,19 @@ ROUNDS: Final = os.environ.get("FARCALL_ROUNDS", "1000")
 """How often the racing programs try."""
 RACES: Final = ("race_append", "race_children", "race_futex", "race_signal", "race_threads")
 PROCESS_NAMES: Final = (
-    *("clone_flags", "epolls", "event_fds", "exec", "fifos", "fork_wait", "futexes", "groups", "locks"),
+    *(
+        "clone_flags",
+        "epolls",
+        "event_fds",
+        "exec",
+        "fifos",
+        "fork_wait",
+        "futexes",
+        "groups",
+        "inet_datagrams",
+        "inet_streams",
+        "locks",
+    ),
     *("pidfds", "pipes", "proc_others", "robust", "shared_files", "shared_memory", "signal_faults"),
     *("signal_frames", "signal_origins", "signal_restart", "signals", "socketpairs", "spawn", "threads"),
     *("timers", "timers_created", "waiting"),
