@@ -317,6 +317,6 @@ def test_what_its_caller_ignores_and_blocks_the_guest_does_too() -> None:
             check=True,
             preexec_fn=_ignore_and_block,
         ).stdout
-        for before in ([], [harness.FARCALL, "run", "--"])
+        for before in ([], [str(harness.FARCALL), "run", "--"])
     )
     assert guest == native != b""

@@ -1,4 +1,4 @@
-"""Sockets whose near end the server holds: units go once whatever is repeated, who is ready is told until heard."""
+"""Sockets whose near end the server holds: units go once whatever is repeated; who is ready is told."""
 
 import errno
 from collections.abc import AsyncIterator
