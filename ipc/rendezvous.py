@@ -14,6 +14,7 @@ import termios
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import trio
@@ -40,15 +41,33 @@ def make_ends(kind: int) -> tuple[socket.socket, socket.socket]:
     return near, far
 
 
+@cache
+def _record_cost() -> int:
+    """Of one record with its descriptor, as the host counts what is queued. OSError."""
+    taker, giver = make_ends(STREAM)
+    with taker, giver:
+        send_descriptors(giver, [bytes(RECORD_BYTES)], [giver.fileno()])
+        return max(1, _queued(giver))
+
+
+def _queued(far: socket.socket) -> int:
+    """What the host counts for records on their way (SIOCOUTQ, unix(7))."""
+    raw = fcntl.ioctl(far, termios.TIOCOUTQ, bytes(_QUEUED.size))
+    count: int = _QUEUED.unpack(raw)[0]
+    return count
+
+
 @dataclass(slots=True)
 class _Watched:
     hung_up: Callable[[], None]
     readable: Callable[[], None] | None
-    writable: Callable[[], None] | None = None
+    writable: Callable[[], bool] | None = None
 
     def events(self) -> int:
-        reads = select.EPOLLIN if self.readable is not None else 0
-        return reads | (select.EPOLLOUT if self.writable is not None else 0)
+        if self.writable is None:
+            return select.EPOLLIN if self.readable is not None else 0
+        # Edges: once now, then each time something was taken. Not only room is what a record may lack.
+        return select.EPOLLOUT | select.EPOLLET | (select.EPOLLIN if self.readable is not None else 0)
 
 
 class FarEnds:
@@ -66,8 +85,9 @@ class FarEnds:
         watched = self._watched[far.fileno()] = _Watched(hung_up, readable)
         self._epoll.register(far.fileno(), watched.events())
 
-    def when_writable(self, far: socket.socket, act: Callable[[], None]) -> None:
-        """Calls `act`, once, when something can be written to an end that is watched."""
+    def when_writable(self, far: socket.socket, act: Callable[[], bool]) -> None:
+        """Calls `act` whenever it may have become possible to write to an end that is watched, until it says that
+        it is done. What is readable may be told only once meanwhile."""
         watched = self._watched[far.fileno()]
         watched.writable = act
         self._epoll.modify(far.fileno(), watched.events())
@@ -92,10 +112,10 @@ class FarEnds:
         watched = self._watched.get(number)  # what came before may have removed it
         if watched is None:
             return
-        if events & select.EPOLLOUT and watched.writable is not None:
-            act, watched.writable = watched.writable, None
-            self._epoll.modify(number, watched.events())
-            act()
+        if events & select.EPOLLOUT and watched.writable is not None and watched.writable():
+            watched.writable = None
+            if self._watched.get(number) is watched:
+                self._epoll.modify(number, watched.events())
         if events & select.EPOLLIN and watched.readable is not None and self._watched.get(number) is watched:
             watched.readable()
         if events & (select.EPOLLHUP | select.EPOLLERR) and self._watched.get(number) is watched:
@@ -111,19 +131,23 @@ class Backlog:
     """Connections that a listening socket has not accepted yet."""
 
     def __init__(self, ends: FarEnds, far: socket.socket, limit: int) -> None:
-        """`far`: of the listening socket (SOCK_STREAM), watched by `ends`. `limit`: how many may wait."""
+        """`far`: of the listening socket, watched by `ends`. `limit`: how many may wait."""
         self._ends = ends
         self._far = far
         self._queue: deque[tuple[bytes, int]] = deque()
-        self._record_cost = 0
-        """Of one record, as the host counts what is queued."""
+        self._room: Callable[[], None] | None = None
         self.limit = limit
 
     def __len__(self) -> int:
-        return len(self._queue) + (self._queued() // self._record_cost if self._record_cost else 0)
+        return len(self._queue) + _queued(self._far) // _record_cost()
 
     def is_full(self) -> bool:
         return len(self) >= self.limit
+
+    def when_room(self, act: Callable[[], None]) -> None:
+        """Calls `act`, once, when there may be room; it may be called from within."""
+        self._room = act
+        self._ends.when_writable(self._far, self._try_again)
 
     def offer(self, record: bytes, descriptor: int) -> bool:
         """A connection: what accept(2) is to know of it, and its near end, which is taken over. False: it is
@@ -137,6 +161,8 @@ class Backlog:
         except OSError:
             self._queue.pop()  # the last that could be queued
             raise
+        if self._queue:
+            self._ends.when_writable(self._far, self._try_again)
         return True
 
     def _drain(self) -> None:
@@ -147,24 +173,20 @@ class Backlog:
             except OSError as error:
                 if error.errno not in _FULL:
                     raise
-                self._ends.when_writable(self._far, self._try_again)
                 return
             self._queue.popleft()
             close_all([descriptor])
-            if not self._record_cost:
-                self._record_cost = max(1, self._queued())
 
-    def _try_again(self) -> None:
+    def _try_again(self) -> bool:
         try:
             self._drain()
         except OSError:
             self.close()  # it hangs up, which is told elsewhere
-
-    def _queued(self) -> int:
-        """What the host counts for records on their way (SIOCOUTQ, unix(7))."""
-        raw = fcntl.ioctl(self._far, termios.TIOCOUTQ, bytes(_QUEUED.size))
-        count: int = _QUEUED.unpack(raw)[0]
-        return count
+            return True
+        if self._room is not None and not self.is_full():
+            act, self._room = self._room, None
+            act()
+        return not self._queue and self._room is None
 
     def close(self) -> None:
         """Those who wait are hung up on."""

@@ -174,18 +174,20 @@ class FutexWord(_message.Message):
     def __init__(self, segment: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class ProcessEvent(_message.Message):
-    __slots__ = ("signal", "children_changed", "futex_wake", "new_parent", "fifo_ready")
+    __slots__ = ("signal", "children_changed", "futex_wake", "new_parent", "fifo_ready", "sockets_changed")
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     CHILDREN_CHANGED_FIELD_NUMBER: _ClassVar[int]
     FUTEX_WAKE_FIELD_NUMBER: _ClassVar[int]
     NEW_PARENT_FIELD_NUMBER: _ClassVar[int]
     FIFO_READY_FIELD_NUMBER: _ClassVar[int]
+    SOCKETS_CHANGED_FIELD_NUMBER: _ClassVar[int]
     signal: Signal
     children_changed: bool
     futex_wake: FutexWake
     new_parent: int
     fifo_ready: int
-    def __init__(self, signal: _Optional[_Union[Signal, _Mapping]] = ..., children_changed: _Optional[bool] = ..., futex_wake: _Optional[_Union[FutexWake, _Mapping]] = ..., new_parent: _Optional[int] = ..., fifo_ready: _Optional[int] = ...) -> None: ...
+    sockets_changed: bool
+    def __init__(self, signal: _Optional[_Union[Signal, _Mapping]] = ..., children_changed: _Optional[bool] = ..., futex_wake: _Optional[_Union[FutexWake, _Mapping]] = ..., new_parent: _Optional[int] = ..., fifo_ready: _Optional[int] = ..., sockets_changed: _Optional[bool] = ...) -> None: ...
 
 class FutexWake(_message.Message):
     __slots__ = ("word", "count", "bitset")
@@ -606,3 +608,169 @@ class SignalTerminalResponse(_message.Message):
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     outcome: _session_pb2.Outcome
     def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class MakeSocketRequest(_message.Message):
+    __slots__ = ("identity", "kind")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    kind: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., kind: _Optional[int] = ...) -> None: ...
+
+class MakeSocketResponse(_message.Message):
+    __slots__ = ("outcome", "token")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    token: bytes
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., token: _Optional[bytes] = ...) -> None: ...
+
+class SocketName(_message.Message):
+    __slots__ = ("address", "device", "inode")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    INODE_FIELD_NUMBER: _ClassVar[int]
+    address: bytes
+    device: int
+    inode: int
+    def __init__(self, address: _Optional[bytes] = ..., device: _Optional[int] = ..., inode: _Optional[int] = ...) -> None: ...
+
+class BindSocketRequest(_message.Message):
+    __slots__ = ("identity", "token", "name")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    token: bytes
+    name: SocketName
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., token: _Optional[bytes] = ..., name: _Optional[_Union[SocketName, _Mapping]] = ...) -> None: ...
+
+class BindSocketResponse(_message.Message):
+    __slots__ = ("outcome", "address")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    address: bytes
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., address: _Optional[bytes] = ...) -> None: ...
+
+class ListenSocketRequest(_message.Message):
+    __slots__ = ("identity", "token", "backlog")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    BACKLOG_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    token: bytes
+    backlog: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., token: _Optional[bytes] = ..., backlog: _Optional[int] = ...) -> None: ...
+
+class ListenSocketResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class ConnectSocketRequest(_message.Message):
+    __slots__ = ("identity", "token", "to", "waits")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    token: bytes
+    to: SocketName
+    waits: bool
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., token: _Optional[bytes] = ..., to: _Optional[_Union[SocketName, _Mapping]] = ..., waits: _Optional[bool] = ...) -> None: ...
+
+class ConnectSocketResponse(_message.Message):
+    __slots__ = ("outcome", "address", "pid", "uid", "gid")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    GID_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    address: bytes
+    pid: int
+    uid: int
+    gid: int
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., address: _Optional[bytes] = ..., pid: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ...) -> None: ...
+
+class ReachSocketRequest(_message.Message):
+    __slots__ = ("identity", "token", "to")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    token: bytes
+    to: SocketName
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., token: _Optional[bytes] = ..., to: _Optional[_Union[SocketName, _Mapping]] = ...) -> None: ...
+
+class ReachSocketResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class GetSocketRequest(_message.Message):
+    __slots__ = ("identity", "token")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    token: bytes
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., token: _Optional[bytes] = ...) -> None: ...
+
+class GetSocketResponse(_message.Message):
+    __slots__ = ("outcome", "address", "peer_address")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    address: bytes
+    peer_address: bytes
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., address: _Optional[bytes] = ..., peer_address: _Optional[bytes] = ...) -> None: ...
+
+class SocketEntry(_message.Message):
+    __slots__ = ("number", "kind", "listens", "inode", "address")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    LISTENS_FIELD_NUMBER: _ClassVar[int]
+    INODE_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    kind: int
+    listens: bool
+    inode: int
+    address: bytes
+    def __init__(self, number: _Optional[int] = ..., kind: _Optional[int] = ..., listens: _Optional[bool] = ..., inode: _Optional[int] = ..., address: _Optional[bytes] = ...) -> None: ...
+
+class ListSocketsRequest(_message.Message):
+    __slots__ = ("identity", "after")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    after: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., after: _Optional[int] = ...) -> None: ...
+
+class ListSocketsResponse(_message.Message):
+    __slots__ = ("outcome", "entries")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    entries: _containers.RepeatedCompositeFieldContainer[SocketEntry]
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., entries: _Optional[_Iterable[_Union[SocketEntry, _Mapping]]] = ...) -> None: ...
+
+class GetSenderRequest(_message.Message):
+    __slots__ = ("identity", "host_pid")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    HOST_PID_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    host_pid: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., host_pid: _Optional[int] = ...) -> None: ...
+
+class GetSenderResponse(_message.Message):
+    __slots__ = ("outcome", "pid")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    pid: int
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., pid: _Optional[int] = ...) -> None: ...
