@@ -85,6 +85,16 @@ class OpenFile:
             self._offsets = offsets
         offsets.change_users(self._slot, 1)
 
+    @property
+    def slot(self) -> int:
+        """Where offset and flags are kept once other workers share them."""
+        return self._slot
+
+    def join(self, offsets: "SharedOffsets", slot: int) -> None:
+        """It is another worker's description, whose `share` has counted this one. ValueError: no such slot."""
+        offsets.check(slot)
+        self._offsets, self._slot = offsets, slot
+
     def unshare(self) -> None:
         """The fork that it was shared for did not happen."""
         if self._offsets is not None:

@@ -29,6 +29,7 @@ from client_vm.process_table import (
     State,
 )
 from client_vm.ptys import Ptys
+from client_vm.unix_service import UnixService
 from farcall.v1 import kernel_pb2 as pb
 from farcall.v1.session_pb2 import (
     REFUSAL_MALFORMED,
@@ -114,6 +115,7 @@ class KernelService:
         fifos: Fifos,
         exits: Exits,
         ptys: Ptys,
+        unix: UnixService,
     ) -> None:
         """`stopped` is called whenever a process has stopped, `left` when one has said how it ended.
 
@@ -158,7 +160,12 @@ class KernelService:
             BY_REQUEST[pb.OpenTerminalRequest].opcode: self._open_terminal,
         }
         self._handlers = {BY_REQUEST[request].opcode: handler for request, handler in handlers.items()}
-        self.opcodes: Final = [_ABANDON, _AWAIT_EVENTS, *self._handlers, *self._fetchers]
+        self._unix = {BY_REQUEST[request].opcode: handler for request, handler in unix.handlers.items()}
+        self._unix_fetchers = {BY_REQUEST[request].opcode: handler for request, handler in unix.fetchers.items()}
+        self.opcodes: Final = [
+            *(_ABANDON, _AWAIT_EVENTS, *self._handlers, *self._fetchers),
+            *(*self._unix, *self._unix_fetchers),
+        ]
         """What it offers."""
 
     # Rings come and go.
@@ -275,6 +282,13 @@ class KernelService:
             client.mailbox.put_signal(delivery.signal)
         return True
 
+    def sockets_changed(self, pid: int) -> None:
+        """Tells a process that a listening socket it waits for may have room, or is gone."""
+        client = self._clients.get(pid)
+        if client is not None:
+            client.mailbox.put_sockets_changed()
+            self._answer(client)
+
     def _wake(self, wakes: Iterable[Wake], bitset: int) -> None:
         for wake in wakes:
             client = self._clients[wake.pid]
@@ -321,6 +335,11 @@ class KernelService:
             return None
         if call.opcode in self._fetchers:
             return Reply(descriptor=self._fetchers[call.opcode](client, decode_request(call)))
+        if call.opcode in self._unix:
+            return Reply(body=self._unix[call.opcode](client.pid, decode_request(call)).SerializeToString())
+        if call.opcode in self._unix_fetchers:
+            descriptor, response = self._unix_fetchers[call.opcode](client.pid, decode_request(call))
+            return Reply(descriptor=descriptor, body=response.SerializeToString())
         handler = self._handlers.get(call.opcode)
         if handler is None:
             return Reply(refusal=REFUSAL_UNSUPPORTED)

@@ -8,9 +8,12 @@ from client_vm.abi.common import EINVAL, EMFILE
 from client_vm.errors import Errno
 from client_vm.frames import SignalInfo
 from client_vm.signals import send_to_process, send_to_task
+from client_vm.unix_records import Peer
 from client_vm.waiting import Event
 from farcall.v1.kernel_pb2 import (
     AwaitEventsRequest,
+    BindSocketRequest,
+    ConnectSocketRequest,
     DescribeRequest,
     ExitRequest,
     FetchFifoRequest,
@@ -22,13 +25,19 @@ from farcall.v1.kernel_pb2 import (
     FutexWord,
     GetForegroundRequest,
     GetIdsRequest,
+    GetSenderRequest,
+    GetSocketRequest,
     JoinFifoRequest,
     KillRequest,
     LeaveFifoRequest,
+    ListenSocketRequest,
     ListProcessesRequest,
+    ListSocketsRequest,
     ListTerminalsRequest,
+    MakeSocketRequest,
     OpenTerminalRequest,
     ProcessEntry,
+    ReachSocketRequest,
     ReportStopRequest,
     SetForegroundRequest,
     SetGroupRequest,
@@ -36,6 +45,8 @@ from farcall.v1.kernel_pb2 import (
     SetSessionRequest,
     Signal,
     SignalTerminalRequest,
+    SocketEntry,
+    SocketName,
     TakeTerminalRequest,
     TerminalEntry,
     WaitRequest,
@@ -75,6 +86,9 @@ class KernelLink:
         self.fifos_ready: set[int] = set()
         """Tickets of FIFOs whose other end has come."""
         self.fifo_ready = Event()
+        self.sockets_changed = Event()
+        self.sockets_news = 0
+        """How often a listening socket may have got room, or gone: compared before sleeping."""
         self.heard = 0
         """How many of them it has acted on."""
         self._events: Pending | None = None
@@ -121,6 +135,9 @@ class KernelLink:
         elif kind == "fifo_ready":
             self.fifos_ready.add(event.fifo_ready)
             self.fifo_ready.notify()
+        elif kind == "sockets_changed":
+            self.sockets_news += 1
+            self.sockets_changed.notify()
         elif kind == "futex_wake":
             wake = event.futex_wake
             process.futexes.wake_here((wake.word.segment, wake.word.offset), wake.count, wake.bitset)
@@ -258,14 +275,59 @@ class KernelLink:
         """A descriptor that is readable once the process has ended, the caller's. Errno: ESRCH, EMFILE."""
         return self._fetch(WatchRequest(pid=pid))
 
+    # -- unix sockets: farcall/v1/kernel.proto has their errnos --------------------------------------------
+
+    def make_socket(self, kind: int) -> tuple[bytes, int]:
+        """(token, near end, the caller's)."""
+        descriptor, response = self._fetch_with(MakeSocketRequest(kind=kind))
+        return response.token, descriptor
+
+    def bind_socket(self, token: bytes, name: SocketName) -> bytes:
+        """The address that it has now."""
+        return bytes(self._call(BindSocketRequest(token=token, name=name)).address)
+
+    def listen_socket(self, token: bytes, backlog: int) -> None:
+        self._call(ListenSocketRequest(token=token, backlog=backlog))
+
+    def connect_socket(self, token: bytes, to: SocketName | None, waits: bool) -> tuple[bytes, Peer]:
+        """(address of whom it has reached, who that is)."""
+        found = self._call(ConnectSocketRequest(token=token, to=to, waits=waits))
+        return found.address, Peer(found.pid, found.uid, found.gid)
+
+    def reach_socket(self, token: bytes, to: SocketName | None) -> int:
+        """Where datagrams are written, the caller's."""
+        return self._fetch(ReachSocketRequest(token=token, to=to))
+
+    def get_socket(self, token: bytes) -> tuple[bytes, bytes]:
+        """(its address, that of whom its datagrams go to)."""
+        found = self._call(GetSocketRequest(token=token))
+        return found.address, found.peer_address
+
+    def sockets(self) -> list[SocketEntry]:
+        """Those of the run that are not connected."""
+        found: list[SocketEntry] = []
+        while entries := self._call(ListSocketsRequest(after=found[-1].number if found else 0)).entries:
+            found += entries
+        return found
+
+    def sender(self, host_pid: int) -> int:
+        """The guest process that a host process is; 0: none that is known."""
+        try:
+            return int(self._call(GetSenderRequest(host_pid=host_pid)).pid)
+        except Errno:
+            return 0
+
     def _fetch(self, request: Message) -> int:
-        reply, _ = self.client.call(request)
+        return self._fetch_with(request)[0]
+
+    def _fetch_with(self, request: Message) -> tuple[int, Any]:
+        reply, response = self.client.call(request)
         if reply.errno:
             raise Errno(reply.errno)
         descriptor = reply.take_descriptor()
         if descriptor < 0:
             raise Errno(EMFILE)
-        return descriptor
+        return descriptor, response
 
     # -- shared futexes ---------------------------------------------------------------------------------
 

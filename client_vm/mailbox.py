@@ -78,6 +78,11 @@ class Mailbox:
         """The other end of a FIFO is there."""
         self._events.append((None, ProcessEvent(fifo_ready=ticket)))
 
+    def put_sockets_changed(self) -> None:
+        """A listening socket that it waits for may have room, or is gone."""
+        if not self._waits("sockets"):
+            self._events.append(("sockets", ProcessEvent(sockets_changed=True)))
+
     def _waits(self, key: object) -> bool:
         """Whether such an event has not been told yet."""
         skip = self._told - self._taken

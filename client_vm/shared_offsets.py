@@ -81,6 +81,11 @@ class SharedOffsets:
         _SLOT.pack_into(self._memory, slot * SLOT_BYTES, offset, flags, 1)
         return int(slot)
 
+    def check(self, slot: int) -> None:
+        """ValueError: another worker speaks of a slot that cannot be."""
+        if not 0 < slot < RUN_LOCK_SLOT:
+            raise ValueError(f"slot {slot}")
+
     def read(self, slot: int) -> tuple[int, int, int]:
         """(offset, flags, users)."""
         offset, flags, users = _SLOT.unpack_from(self._memory, slot * SLOT_BYTES)

@@ -40,6 +40,8 @@ from client_vm.ptys import Ptys
 from client_vm.publishing import publish
 from client_vm.spares import Spares, kernel_ring
 from client_vm.started import Run, Verdict
+from client_vm.unix_broker import UnixBroker
+from client_vm.unix_service import UnixService
 from client_vm.worker_link import SURVIVES_ITS_SESSION, Link, Servers
 from client_vm.workers import Workers
 from farcall.v1.kernel_pb2 import KernelMessage, StartGuest
@@ -53,8 +55,9 @@ from farcall.v1.session_pb2 import (
 from ipc.address import Address
 from ipc.greeting import ConnectError
 from ipc.limits import GROUPS_MAX, HELLO_TIMEOUT_S
+from ipc.rendezvous import FarEnds
 from ipc.ring_server import RingServer
-from ipc.seams import Clock, HostClock
+from ipc.seams import Clock, HostClock, HostRandom
 
 KINDS: Final[dict[str, ServerKind]] = {
     "file": SERVER_KIND_FILE,
@@ -147,8 +150,9 @@ class _Supervisor:
         self._ended = ended
         servers = {server.process.pid for server in self._run.servers.values()}
         self._workers = Workers(tasks, servers, ended=self._worker_ended, forked=self._worker_forked)
-        fifos, exits, ptys = Fifos(make_fifo, os.open), Exits(), Ptys()
-        for each in (fifos, exits, ptys):
+        fifos, exits, ptys, ends = Fifos(make_fifo, os.open), Exits(), Ptys(), FarEnds()
+        broker = UnixBroker(ends, HostRandom(), self._sockets_changed)
+        for each in (fifos, exits, ptys, ends, broker):
             ended.callback(each.close)
         self._service = KernelService(
             self._table,
@@ -159,16 +163,21 @@ class _Supervisor:
             fifos=fifos,
             exits=exits,
             ptys=ptys,
+            unix=UnixService(self._table, broker, self._workers.sender, self._credentials.gid),
         )
         self._rings = RingServer(self._service, self._clock)
         ended.callback(self._rings.close)
         tasks.start_soon(self._rings.run)
         tasks.start_soon(self._workers.watch_strangers)
         tasks.start_soon(self._watch_ptys, ptys.news)
+        tasks.start_soon(ends.run)
         self._spares = Spares(tasks, self._servers, self._service, self._rings, self._broken)
         self._workers.adopt(FIRST_PID, self._run.worker.process)
 
     # The workers.
+
+    def _sockets_changed(self, pid: int) -> None:
+        self._service.sockets_changed(pid)
 
     def _worker_ended(self, pid: int, child: Child) -> None:
         status = child.reap()

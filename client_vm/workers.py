@@ -6,6 +6,7 @@ a process that nobody speaks for: its rings are closed, and if it does not end b
 
 import os
 import signal
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -21,6 +22,8 @@ KILL_GRACE_S: Final = 3.0
 """How long a worker may take to pass on the locks of its process once that is killed."""
 STRANGER_S: Final = 5.0
 """How long a child of ours may live without anybody having told of it, once a worker has died that might have."""
+REMEMBERED_MAX: Final = 4096
+"""Host processes that have ended."""
 LISTING_S: Final = 0.5
 """Between two looks at all children of ours, however many workers end."""
 
@@ -42,6 +45,8 @@ class Workers:
         self._nursery = nursery
         self._ended = ended
         self._children: dict[int, Child] = {}
+        self._ran: OrderedDict[int, int] = OrderedDict()
+        """Which guest process each host process ran that has ended: what it sent may be read later."""
         self._others = others
         self._others = others | self._strangers()
         self._suspicion = trio.Event()
@@ -64,6 +69,15 @@ class Workers:
         except ChildProcessError:
             raise Errno(common.ECHILD) from None
         self.adopt(pid, Child(host_pid))
+
+    def sender(self, host_pid: int) -> int:
+        """The guest process that a host process runs, or has run not long ago. Errno(ESRCH)."""
+        for pid, child in self._children.items():
+            if child.pid == host_pid:
+                return pid
+        if host_pid not in self._ran:
+            raise Errno(common.ESRCH)
+        return self._ran[host_pid]
 
     def send(self, pid: int, number: int) -> None:
         """A host signal, to a worker that may have ended."""
@@ -134,6 +148,10 @@ class Workers:
         child.reap()
         child.close()
         del self._children[pid]
+        self._ran[child.pid] = pid
+        self._ran.move_to_end(child.pid)
+        if len(self._ran) > REMEMBERED_MAX:
+            self._ran.popitem(last=False)
         self._ended(pid, child)
 
     def _known(self) -> set[int]:

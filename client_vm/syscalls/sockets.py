@@ -12,7 +12,7 @@ from client_vm.inet_sockets import make_inet_socket
 from client_vm.process import Task
 from client_vm.sockets import OPTION_BYTES_MAX, Socket
 from client_vm.syscalls.files import holding, within
-from client_vm.unix_sockets import socket_pair
+from client_vm.unix_sockets import new_socket, socket_pair
 from client_vm.waiting import Blocking, WouldBlock, until_possible
 
 _KIND: Final = 0xF
@@ -30,6 +30,7 @@ EPROTOTYPE, EMFILE."""
 PairFactory = Callable[[Task, int, int, int], tuple[Socket, Socket]]
 
 FAMILIES: Final[dict[int, Factory]] = {
+    common.AF_UNIX: new_socket,
     common.AF_INET: partial(make_inet_socket, family=common.AF_INET),
     common.AF_INET6: partial(make_inet_socket, family=common.AF_INET6),
 }

@@ -25,6 +25,8 @@ from client_vm.process_table import (
     Uids,
 )
 from client_vm.ptys import Ptys
+from client_vm.unix_broker import UnixBroker
+from client_vm.unix_service import UnixService
 from farcall.v1 import kernel_pb2 as pb
 from farcall.v1.session_pb2 import (
     REFUSAL_OVERLOADED,
@@ -35,6 +37,8 @@ from farcall.v1.session_pb2 import (
 from ipc.endpoint import Peer
 from ipc.message import Call, MalformedError, Reply, decode_response, encode_request
 from ipc.operations import BY_NAME
+from ipc.rendezvous import FarEnds
+from tests.unit.serving import CountingRandom
 
 PEER = Peer("uid:0", "ring")
 RT = 40
@@ -51,6 +55,9 @@ class FakeWorkers:
         if host_pid not in self.children:
             raise Errno(common.ECHILD)
         self.did.append(("born", pid))
+
+    def sender(self, host_pid: int) -> int:
+        raise Errno(common.ESRCH)
 
     def interrupt(self, pid: int) -> None:
         self.did.append(("interrupt", pid))
@@ -74,6 +81,8 @@ class World:
         self.stops = 0
         self.left: list[tuple[int, Ended]] = []
         self.counts: dict[int, int] = {}
+        self.ends = FarEnds()
+        self.broker = UnixBroker(self.ends, CountingRandom(), self._sockets_changed)
         self.service = KernelService(
             self.table,
             self.workers,
@@ -83,11 +92,15 @@ class World:
             fifos=Fifos(make_fifo, os.open),
             exits=Exits(),
             ptys=Ptys(),
+            unix=UnixService(self.table, self.broker, self.workers.sender, gid=7),
         )
         self.service.adopt(FIRST_PID)
         self.service.start(FIRST_PID)
         for pid in (3, 4, 5):
             self.spare(pid, FIRST_PID)
+
+    def _sockets_changed(self, pid: int) -> None:
+        self.service.sockets_changed(pid)
 
     def _stopped(self) -> None:
         self.stops += 1
