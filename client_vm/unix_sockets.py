@@ -45,6 +45,8 @@ peer, the token, its name and that of its peer."""
 _RIGHTS_BYTES: Final = socket.CMSG_SPACE(4 * (passed.PASSED_MAX + 1)) + CONTROL_BYTES_MAX
 _FULL_BYTES: Final = 2048
 """Written by a listening socket to its far end, where nobody reads: then it is not writable (unix_writable)."""
+_RECORD_DESCRIPTORS: Final = 1 + socket.CMSG_SPACE(common.ucred.size) // 4
+"""Room for a connection's, and for credentials before it, which the host tells if SO_PASSCRED is set."""
 _UCRED: Final = common.ucred.codec
 
 
@@ -157,9 +159,11 @@ class UnixSocket(Socket):
         if not self.listens:
             raise Errno(EINVAL)
         try:
-            record, descriptors, _ = receive_descriptors(self.near, RECORD_BYTES, 1)
+            record, descriptors, _ = receive_descriptors(self.near, RECORD_BYTES, _RECORD_DESCRIPTORS)
         except BlockingIOError:
             raise WouldBlock(self.reads) from None
+        except ConnectionError:
+            raise Errno(EINVAL) from None  # shut down, and the far end gone already
         except OSError as error:
             raise Errno(error.errno or EINVAL) from None
         if not record:
@@ -167,7 +171,7 @@ class UnixSocket(Socket):
         if not descriptors:
             raise Errno(common.EMFILE)
         peer, address = decode_record(record)
-        made = UnixSocket(self._house, descriptors[0], common.O_RDWR, self.kind)
+        made = UnixSocket(self._house, descriptors.pop(), common.O_RDWR, self.kind)
         credentials = self.near.getsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED)
         made.near.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, credentials)
         made.connected_to(peer, self._name, _known(address))
