@@ -223,20 +223,20 @@ class NamedPipe(PipeEnd):
     def __init__(self, descriptor: int, flags: int, file: RemoteFile) -> None:
         """`file`: where it stands, opened as a path; its reference is taken."""
         super().__init__(descriptor, flags)
-        self._file = file
+        self.file = file
 
     def attributes(self) -> Attributes:
-        return self._file.attributes()
+        return self.file.attributes()
 
     def path(self) -> bytes:
-        return self._file.path()
+        return self.file.path()
 
     def place(self) -> Place:
-        return self._file.place()
+        return self.file.place()
 
     def release(self) -> None:
         super().release()
-        self._file.drop()
+        self.file.drop()
 
 
 def make_pipe(flags: int) -> tuple[PipeEnd, PipeEnd]:

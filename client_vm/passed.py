@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from client_vm.abi import common
 from client_vm.abi.common import EOPNOTSUPP, ETOOMANYREFS
-from client_vm.descriptors import OpenFile
+from client_vm.descriptors import OpenFile, RemoteFile
 from client_vm.errors import Errno
 from client_vm.event_files import EventCounter, Timer
-from client_vm.host_files import HostBacked, HostStream, PipeEnd, translated
+from client_vm.host_files import HostBacked, HostStream, NamedPipe, PipeEnd, translated
 from client_vm.memory_files import MemoryFile
+from farcall.v1.file_pb2 import LendRequest, RedeemRequest
 from ipc.passing import close_all
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ TOLD_BYTES_MAX: Final = 512
 """What a kind says of one description."""
 _ROW: Final = struct.Struct("<BBIIH")
 """Of one: kind, how many host descriptors it has here (0 or 1), its slot, flags, bytes that follow."""
-_FLAGS_KEPT: Final = common.O_ACCMODE | common.O_NONBLOCK | common.O_APPEND
+_FLAGS_KEPT: Final = common.O_ACCMODE | common.O_NONBLOCK | common.O_APPEND | common.O_PATH
+TICKET_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +44,73 @@ class Kind:
     file: type[OpenFile]
     tell: Callable[[Any], bytes]
     """What its reader must know besides. Errno."""
-    remake: Callable[["House", int, int, bytes], OpenFile]
-    """(house, host descriptor, which is taken over, or -1; flags; what `tell` said) -> the description. Errno,
-    OSError, struct.error, ValueError: it is none."""
+    remake: Callable[["Arrival"], OpenFile]
+    """Errno, OSError, struct.error, ValueError: it is none, and the descriptor still the caller's."""
+    discard: Callable[[Any, bytes], None] = lambda _file, _told: None
+    """What `tell` has said is of no use: it was not sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One description that was passed, as its reader finds it."""
+
+    house: "House"
+    descriptor: int
+    """Of the host, which is taken over; -1: it has none."""
+    flags: int
+    told: bytes
+    peeked: bool
+    """It will be received again (MSG_PEEK)."""
 
 
 def _nothing(_file: OpenFile) -> bytes:
     return b""
 
 
-def _memory_file(_house: "House", descriptor: int, _flags: int, _told: bytes) -> MemoryFile:
-    name = os.fsencode(os.readlink(f"/proc/self/fd/{descriptor}"))
-    return MemoryFile(descriptor, name.removeprefix(b"/memfd:").removesuffix(b" (deleted)"))
+def _memory_file(came: Arrival) -> MemoryFile:
+    name = os.fsencode(os.readlink(f"/proc/self/fd/{came.descriptor}"))
+    return MemoryFile(came.descriptor, name.removeprefix(b"/memfd:").removesuffix(b" (deleted)"))
+
+
+def _lend(file: RemoteFile) -> bytes:
+    """A ticket of the file server's. Errno: EOPNOTSUPP: it has none; ETOOMANYREFS."""
+    try:
+        ticket: bytes = file.files.call(LendRequest(handle=file.handle)).ticket
+    except Errno as error:
+        raise Errno(EOPNOTSUPP if error.errno == common.ENOSYS else error.errno) from None
+    return ticket
+
+
+def _redeem(came: Arrival) -> RemoteFile:
+    if len(came.told) != TICKET_BYTES:
+        raise ValueError("a ticket")
+    files = came.house.resident.files
+    handle = files.new_handle()
+    answer = files.call(RedeemRequest(ticket=came.told, handle=handle, keep=came.peeked))
+    return RemoteFile(files, handle, came.flags, answer.mode)
+
+
+def _take_back(file: RemoteFile, ticket: bytes) -> None:
+    file.files.call(RedeemRequest(ticket=ticket))
+
+
+def _named_pipe(came: Arrival) -> NamedPipe:
+    return NamedPipe(came.descriptor, came.flags, _redeem(came))
 
 
 KINDS: Final[list[Kind]] = [
-    Kind(PipeEnd, _nothing, lambda _house, number, flags, _told: PipeEnd(number, flags)),
-    Kind(EventCounter, _nothing, lambda _house, number, flags, _told: EventCounter(number, flags)),
-    Kind(Timer, _nothing, lambda _house, number, flags, _told: Timer(number, flags)),
-    Kind(HostStream, _nothing, lambda _house, number, _flags, _told: HostStream(number)),
+    Kind(PipeEnd, _nothing, lambda came: PipeEnd(came.descriptor, came.flags)),
+    Kind(EventCounter, _nothing, lambda came: EventCounter(came.descriptor, came.flags)),
+    Kind(Timer, _nothing, lambda came: Timer(came.descriptor, came.flags)),
+    Kind(HostStream, _nothing, lambda came: HostStream(came.descriptor)),
     Kind(MemoryFile, _nothing, _memory_file),
+    Kind(RemoteFile, _lend, _redeem, _take_back),
+    Kind(
+        NamedPipe,
+        lambda pipe: _lend(pipe.file),
+        _named_pipe,
+        lambda pipe, ticket: _take_back(pipe.file, ticket),
+    ),
 ]
 """By their place here, which is the same in every worker; modules of other kinds add theirs."""
 
@@ -87,7 +136,7 @@ class Parcel:
 
     def __init__(self, house: "House", files: Iterable[OpenFile]) -> None:
         """Errno: ENFILE, and what a kind's `tell` raises."""
-        self._shared: list[OpenFile] = []
+        self._shared: list[tuple[OpenFile, Kind, bytes]] = []
         self.numbers: list[int] = []
         self.sent = False
         rows = bytearray()
@@ -95,9 +144,14 @@ class Parcel:
             for file in files:
                 index = _kind_of(file)
                 assert index is not None, "a file that is passable"
-                told = KINDS[index].tell(file)
-                file.share(house.offsets)
-                self._shared.append(file)
+                kind = KINDS[index]
+                told = kind.tell(file)
+                try:
+                    file.share(house.offsets)
+                except Errno:
+                    kind.discard(file, told)
+                    raise
+                self._shared.append((file, kind, told))
                 numbers = [file.descriptor] if isinstance(file, HostBacked) else []
                 self.numbers += numbers
                 rows += _ROW.pack(index, len(numbers), file.slot, file.flags & _FLAGS_KEPT, len(told)) + told
@@ -114,8 +168,9 @@ class Parcel:
             self._unshare()
 
     def _unshare(self) -> None:
-        for file in self._shared:
+        for file, kind, told in self._shared:
             file.unshare()
+            kind.discard(file, told)
 
 
 def _sealed(data: bytes) -> int:
@@ -145,7 +200,7 @@ def unpack(house: "House", numbers: list[int], peeked: bool) -> list[OpenFile]:
             told = data[at + _ROW.size : at + _ROW.size + length]
             at += _ROW.size + length
             number = rest.pop(0) if has_number else -1
-            file = _remade(house, index, number, flags & _FLAGS_KEPT, told)
+            file = _remade(index, Arrival(house, number, flags & _FLAGS_KEPT, told, peeked))
             if file is None or not _joined(house, file, slot):
                 continue
             if peeked:
@@ -155,12 +210,12 @@ def unpack(house: "House", numbers: list[int], peeked: bool) -> list[OpenFile]:
     return files
 
 
-def _remade(house: "House", index: int, number: int, flags: int, told: bytes) -> OpenFile | None:
+def _remade(index: int, came: Arrival) -> OpenFile | None:
     try:
-        return KINDS[index].remake(house, number, flags, told)
+        return KINDS[index].remake(came)
     except (Errno, OSError, struct.error, ValueError, IndexError):
-        if number >= 0:
-            os.close(number)
+        if came.descriptor >= 0:
+            os.close(came.descriptor)
         return None
 
 

@@ -17,7 +17,7 @@ from client_vm import passed
 from client_vm.abi import common
 from client_vm.abi.common import EAGAIN, ECONNREFUSED, EINVAL, EOPNOTSUPP, EPIPE
 from client_vm.errors import Errno
-from client_vm.host_files import host_call, translated
+from client_vm.host_files import host_call, is_ready, translated
 from client_vm.sockets import CONTROL_BYTES_MAX, NOTHING, Beside, Control, Destination, Received, Socket
 from client_vm.unix_names import find, make_file, parse
 from client_vm.unix_records import (
@@ -42,6 +42,8 @@ _FRESH, _LISTENING, _CONNECTED = range(3)
 _PASSED: Final = struct.Struct(f"<BBBBIII16sB{ADDRESS_BYTES_MAX}sB{ADDRESS_BYTES_MAX}s")
 """What a reader of a passed one must know: kind, state, whether its datagrams are framed and it has a token; its
 peer, the token, its name and that of its peer."""
+_RIGHTS_MAX: Final = 253
+"""Beside one message (linux/socket.h: SCM_MAX_FD)."""
 _RIGHTS_BYTES: Final = socket.CMSG_SPACE(4 * (passed.PASSED_MAX + 1)) + CONTROL_BYTES_MAX
 _FULL_BYTES: Final = 2048
 """Written by a listening socket to its far end, where nobody reads: then it is not writable (unix_writable)."""
@@ -251,6 +253,8 @@ class UnixSocket(Socket):
                 fds += memoryview(data[: len(data) & ~3]).cast("i").tolist()
             else:
                 raise Errno(EINVAL)
+        if len(fds) > _RIGHTS_MAX:
+            raise Errno(EINVAL)
         if not fds and not others:
             return NOTHING
         return Beside(tuple(passed.passable([task.process.fds.get(fd) for fd in fds])), tuple(others))
@@ -273,6 +277,7 @@ class UnixSocket(Socket):
             raise Errno(EOPNOTSUPP)
         if not beside.files:
             return self._send(data, flags, list(beside.control), to)
+        self._check_room(to)
         parcel = passed.Parcel(self._house, beside.files)
         try:
             numbers = struct.pack(f"{len(parcel.numbers)}i", *parcel.numbers)
@@ -308,6 +313,13 @@ class UnixSocket(Socket):
                 self._let_go()
                 self._peer_name, self.offset = b"", _FRESH
             raise Errno(ECONNREFUSED) from None
+
+    def _check_room(self, to: Destination | None) -> None:
+        """Before what is passed is made ready for its journey: WouldBlock; Errno(ENOTCONN)."""
+        end = to.end if isinstance(to, _Reached) else self._peer_end() if self._framed else self.near
+        wait = Wait(((end.fileno(), select.POLLOUT),))
+        if not is_ready(wait):
+            raise WouldBlock(wait)
 
     def _peer_end(self) -> socket.socket:
         """Errno(ENOTCONN)."""
@@ -415,11 +427,12 @@ class UnixSocket(Socket):
         return _PASSED.pack(self.kind, state, self._framed, bool(self._token), *self.peer, self._token, *names)
 
     @classmethod
-    def remade(cls, house: "House", descriptor: int, flags: int, told: bytes) -> "UnixSocket":
+    def remade(cls, came: passed.Arrival) -> "UnixSocket":
         """As client_vm.passed.Kind.remake."""
-        kind, state, framed, has_token, *rest = _PASSED.unpack(told)
+        kind, state, framed, has_token, *rest = _PASSED.unpack(came.told)
         pid, uid, gid, token, length, name, peer_length, peer_name = rest
-        made = cls(house, descriptor, flags, kind, token=token if has_token else b"", framed=bool(framed))
+        token = token if has_token else b""
+        made = cls(came.house, came.descriptor, came.flags, kind, token=token, framed=bool(framed))
         made.peer = Peer(pid, uid, gid)
         made._name, made._peer_name = name[:length], peer_name[:peer_length]
         made._connected = state == _CONNECTED and not framed

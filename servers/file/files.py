@@ -155,15 +155,15 @@ class Files:
         self, session: Session, handle: int, _second: int, _third: int, _in: Buffer, _into: memoryview | None
     ) -> tuple[int, Buffer]:
         """EBADF."""
-        self._gone(session, self._handles.remove(session.number, handle))
+        self.gone(session, self._handles.remove(session.number, handle))
         return 0, b""
 
     def close_all(self, session: Session) -> None:
         """Closes all handles of a session."""
         for file in self._handles.remove_all(session.number):
-            self._gone(session, file)
+            self.gone(session, file)
 
-    def _gone(self, session: Session, file: OpenFile) -> None:
+    def gone(self, session: Session, file: OpenFile) -> None:
         """A handle is gone; with the last one its description, and an inode without a name."""
         self._closed(session, file)
         if not file.handles:

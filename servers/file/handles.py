@@ -133,6 +133,12 @@ class Handles:
         self._store.on_rollback(undo)
         return file
 
+    def attach(self, session: int, handle: int, file: OpenFile) -> None:
+        """One handle more of an open description; `check` has passed."""
+        self._store.execute("INSERT INTO handle VALUES(?, ?, ?)", (session, handle, file.number))
+        self._keep(session, handle, file)
+        self._store.on_rollback(lambda: self._forget(session, handle))
+
     def remove(self, session: int, handle: int) -> OpenFile:
         """Closes it; if that was the description's last, that ends (`handles` is 0). EBADF.
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-LAYOUT: Final = 3
+LAYOUT: Final = 4
 """Of the database (PRAGMA user_version); raised with every change that older servers cannot read."""
 
 _LAYOUT_2: Final = """
@@ -22,6 +22,10 @@ CREATE TABLE mapping(session INTEGER NOT NULL, ino INTEGER NOT NULL, lower BLOB,
 _LAYOUT_3: Final = """
 -- The inode's bytes are in this memfd, of that boot of the host, while somebody has it mapped shared.
 CREATE TABLE pages(ino INTEGER PRIMARY KEY, boot TEXT NOT NULL, device INTEGER NOT NULL, file INTEGER NOT NULL)"""
+_LAYOUT_4: Final = """
+-- A description on its way to another session: a handle of session 0. lender: 0 if that has ended
+CREATE TABLE lent(handle INTEGER PRIMARY KEY, ticket BLOB NOT NULL, lender INTEGER NOT NULL,
+    principal TEXT NOT NULL)"""
 
 SCHEMA: Final = f"""
 CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -47,6 +51,7 @@ CREATE TABLE xattr(ino INTEGER NOT NULL, name BLOB NOT NULL, value BLOB,
     PRIMARY KEY(ino, name)) WITHOUT ROWID;
 {_LAYOUT_2.strip()};
 {_LAYOUT_3.strip()};
+{_LAYOUT_4.strip()};
 CREATE TABLE device(dev INTEGER PRIMARY KEY, number INTEGER NOT NULL);
 CREATE TABLE alias(device INTEGER NOT NULL, ino INTEGER NOT NULL, guest INTEGER NOT NULL,
     PRIMARY KEY(device, ino)) WITHOUT ROWID;
@@ -63,6 +68,9 @@ DROP TABLE handle_1;
 """,
     2: f"""
 {_LAYOUT_3.strip()};
+""",
+    3: f"""
+{_LAYOUT_4.strip()};
 """,
 }
 """Layout -> the statements that make the next one of it, in one transaction."""

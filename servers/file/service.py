@@ -14,6 +14,7 @@ from servers.file.extents import Extents
 from servers.file.files import Files
 from servers.file.handles import Handles, OpenFile
 from servers.file.inodes import Inodes
+from servers.file.lending import Lending
 from servers.file.lock_waits import LockWaits
 from servers.file.locks import Locks
 from servers.file.lower import Lower
@@ -30,7 +31,7 @@ from servers.service import ErrnoError, Handler, Ledger, PackedHandler, Session
 class FileService:
     """All operations of file.proto over one store and one lower layer."""
 
-    def __init__(self, store: Store, lower: Lower, inodes: Inodes, clock: Clock) -> None:
+    def __init__(self, store: Store, lower: Lower, inodes: Inodes, clock: Clock, random: Random) -> None:
         self._store = store
         self._lower = lower
         self._extents = Extents(store)
@@ -43,6 +44,7 @@ class FileService:
         self._locks = Locks(store, self._handles)
         self._mappings = Mappings(self.tree)
         self._files = Files(self.tree, walker, self._closed)
+        self._lending = Lending(self.tree, random, self._files.gone)
         self.kind: ServerKind = SERVER_KIND_FILE
         self.ledger: Ledger = store
         self.handlers: Mapping[int, Handler] = {
@@ -51,6 +53,7 @@ class FileService:
             **self._directories.handlers,
             **self._locks.handlers,
             **self._mappings.handlers,
+            **self._lending.handlers,
             BY_NAME["Inherit"].opcode: self.inherit,
             **LockWaits(self._locks).handlers,
             **Names(self.tree, walker).handlers,
@@ -77,6 +80,7 @@ class FileService:
         """Closes the session's handles and mappings; runs inside the transaction that ends it."""
         self._files.close_all(session)
         self._mappings.session_ended(session)
+        self._lending.session_ended(session)
 
     def close(self) -> None:
         """Gives back descriptors and the state; everything committed stays, what is in memfds included."""
@@ -104,4 +108,4 @@ def open_file_service(state_dir: Path, root: Path, clock: Clock, random: Random)
     except BaseException:
         store.close()
         raise
-    return FileService(store, lower, inodes, clock)
+    return FileService(store, lower, inodes, clock, random)

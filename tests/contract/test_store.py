@@ -74,7 +74,7 @@ def test_layout_1_is_taken_over(tmp_path: Path) -> None:
     with closing(Store(tmp_path, HostRandom())) as store:
         session = open_session(store)
     with closing(apsw.Connection(str(tmp_path / DATABASE))) as connection:
-        for table in ("handle", "description", "lock", "mapping", "pages"):
+        for table in ("handle", "description", "lock", "mapping", "pages", "lent"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute(LAYOUT_1_HANDLES)
     for _ in range(2):
@@ -92,12 +92,14 @@ def test_layout_2_is_taken_over(tmp_path: Path) -> None:
     with closing(Store(tmp_path, HostRandom())) as store:
         session = open_session(store)
     with closing(apsw.Connection(str(tmp_path / DATABASE))) as connection:
-        connection.execute("DROP TABLE pages")
+        for table in ("pages", "lent"):
+            connection.execute(f"DROP TABLE {table}")
         connection.execute("PRAGMA user_version=2")
     for _ in range(2):
         with closing(Store(tmp_path, HostRandom())) as store:
             assert store.session(session.number) == session
             assert store.value("SELECT count(*) FROM pages") == 0
+            assert store.value("SELECT count(*) FROM lent") == 0
 
 
 def test_sessions_of_another_state_have_other_numbers(tmp_path: Path) -> None:

@@ -663,6 +663,42 @@ class InheritResponse(_message.Message):
     outcome: _session_pb2.Outcome
     def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
 
+class LendRequest(_message.Message):
+    __slots__ = ("identity", "handle")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    handle: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., handle: _Optional[int] = ...) -> None: ...
+
+class LendResponse(_message.Message):
+    __slots__ = ("outcome", "ticket")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    ticket: bytes
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., ticket: _Optional[bytes] = ...) -> None: ...
+
+class RedeemRequest(_message.Message):
+    __slots__ = ("identity", "ticket", "handle", "keep")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    ticket: bytes
+    handle: int
+    keep: bool
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., ticket: _Optional[bytes] = ..., handle: _Optional[int] = ..., keep: _Optional[bool] = ...) -> None: ...
+
+class RedeemResponse(_message.Message):
+    __slots__ = ("outcome", "mode")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    mode: int
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., mode: _Optional[int] = ...) -> None: ...
+
 class LockRequest(_message.Message):
     __slots__ = ("identity", "handle", "kind", "type", "start", "length", "pid")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]

@@ -42,8 +42,13 @@ class FakeClock:
 
 
 class FakeRandom:
+    """Not random at all; no two draws of one are alike."""
+
+    draws: int = 0
+
     def bytes(self, count: int) -> bytes:
-        return b"\x42" * count
+        self.draws += 1
+        return bytes(count - 1) + bytes((self.draws % 256,))
 
 
 class Client:
