@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Final
 
 from client_vm.abi import common
 from client_vm.cpu import EXECUTE, READ, WRITE
-from client_vm.nodes import Directory, Node, Symlink, TextFile, device_nodes
+from client_vm.nodes import Directory, Node, Symlink, TextFile
 from client_vm.proc_run import TEXTS, other, others, stat_line
+from client_vm.socket_nodes import DevDirectory, net_nodes
 from client_vm.vma import Vma
 
 if TYPE_CHECKING:
@@ -212,6 +213,7 @@ def _own_children(task: "Task") -> dict[bytes, Node]:
         b"mounts": Symlink(b"/proc/mounts", lambda _: b"self/mounts"),
         pid: Directory(own, lambda t: _process_children(own, t)),
         b"sys": Directory(b"/proc/sys", _sys_children),
+        b"net": Directory(b"/proc/net", net_nodes),
     }
     texts = {b"uptime": _uptime, b"version": _version, b"meminfo": _meminfo, b"filesystems": _filesystems}
     children |= {name: TextFile(b"/proc/" + name, text) for name, text in (texts | TEXTS).items()}
@@ -239,6 +241,6 @@ def _sys_kernel_children(_task: "Task") -> dict[bytes, Node]:
 
 MOUNTS: Final[dict[bytes, Directory]] = {
     b"/proc": _Root(b"/proc", _root_children),
-    b"/dev": Directory(b"/dev", lambda _: device_nodes()),
+    b"/dev": DevDirectory(),
 }
 """Where the file server's tree ends and ours begins."""

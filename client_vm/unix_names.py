@@ -9,6 +9,7 @@ from client_vm.abi.common import AT_FDCWD, EADDRINUSE, ECONNREFUSED, EINVAL
 from client_vm.errors import Errno
 from client_vm.namespace import locate
 from client_vm.nodes import Node
+from client_vm.socket_nodes import SocketNode, name_in_dev
 from client_vm.unix_records import ADDRESS_BYTES_MAX, NO_NAME
 from farcall.v1.file_pb2 import (
     Attributes,
@@ -42,6 +43,8 @@ def find(task: "Task", path: bytes) -> SocketName:
         return SocketName(address=NO_NAME + path)
     files = task.process.files
     may_write = locate(task, AT_FDCWD, path, lambda place: files.call(CheckAccessRequest(place=place, mode=2)))
+    if isinstance(may_write, SocketNode):
+        return SocketName(address=_address(may_write.path))
     if isinstance(may_write, Node):
         raise Errno(ECONNREFUSED)
     found = _attributes(task, path)
@@ -79,6 +82,9 @@ def make_file(task: "Task", address: bytes) -> Iterator[SocketName]:
             task, AT_FDCWD, path, lambda place: files.call(MakeNodeRequest(place=place, mode=mode)), follow=False
         )
     except Errno as error:
+        if error.errno == common.ENOENT and name_in_dev(path):
+            yield SocketName(address=_address(path))
+            return
         raise Errno(EADDRINUSE if error.errno == common.EEXIST else error.errno) from None
     if isinstance(made, Node):
         raise Errno(EADDRINUSE)
