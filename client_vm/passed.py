@@ -21,6 +21,8 @@ from client_vm.errors import Errno
 from client_vm.event_files import EventCounter, Timer
 from client_vm.host_files import HostBacked, HostStream, NamedPipe, PipeEnd, translated
 from client_vm.memory_files import MemoryFile
+from client_vm.nodes import Device, FullFile, NullFile, OpenNode, RandomFile, ZeroFile, device_nodes
+from client_vm.pty_files import Pty, PtyMaster, PtySlave
 from farcall.v1.file_pb2 import LendRequest, RedeemRequest
 from ipc.passing import close_all
 
@@ -45,7 +47,7 @@ class Kind:
     tell: Callable[[Any], bytes]
     """What its reader must know besides. Errno."""
     remake: Callable[["Arrival"], OpenFile]
-    """Errno, OSError, struct.error, ValueError: it is none, and the descriptor still the caller's."""
+    """Errno, OSError, struct.error, ValueError, LookupError: it is none; the descriptor is still the caller's."""
     discard: Callable[[Any, bytes], None] = lambda _file, _told: None
     """What `tell` has said is of no use: it was not sent."""
 
@@ -98,6 +100,30 @@ def _named_pipe(came: Arrival) -> NamedPipe:
     return NamedPipe(came.descriptor, came.flags, _redeem(came))
 
 
+def _number_of(pty: Pty) -> bytes:
+    return pty.number.to_bytes(4, "little")
+
+
+def _pty(kind: type[Pty]) -> Kind:
+    def remake(came: Arrival) -> Pty:
+        return kind(came.house, came.descriptor, came.flags, int.from_bytes(came.told, "little"))
+
+    return Kind(kind, _number_of, remake)
+
+
+def _device(came: Arrival) -> OpenFile:
+    """A device of ours, opened anew: it has no state."""
+    node = device_nodes()[came.told]
+    if not isinstance(node, Device):
+        raise ValueError("a device")
+    task = came.house.resident.tasks[came.house.resident.pid]
+    return node.open(task, came.flags)
+
+
+def _device_name(file: OpenNode) -> bytes:
+    return file.node.path.rsplit(b"/", 1)[1]
+
+
 KINDS: Final[list[Kind]] = [
     Kind(PipeEnd, _nothing, lambda came: PipeEnd(came.descriptor, came.flags)),
     Kind(EventCounter, _nothing, lambda came: EventCounter(came.descriptor, came.flags)),
@@ -111,6 +137,8 @@ KINDS: Final[list[Kind]] = [
         _named_pipe,
         lambda pipe, ticket: _take_back(pipe.file, ticket),
     ),
+    *map(_pty, (PtyMaster, PtySlave)),
+    *(Kind(kind, _device_name, _device) for kind in (NullFile, ZeroFile, FullFile, RandomFile)),
 ]
 """By their place here, which is the same in every worker; modules of other kinds add theirs."""
 
@@ -213,7 +241,7 @@ def unpack(house: "House", numbers: list[int], peeked: bool) -> list[OpenFile]:
 def _remade(index: int, came: Arrival) -> OpenFile | None:
     try:
         return KINDS[index].remake(came)
-    except (Errno, OSError, struct.error, ValueError, IndexError):
+    except (Errno, OSError, struct.error, ValueError, LookupError):
         if came.descriptor >= 0:
             os.close(came.descriptor)
         return None

@@ -14,6 +14,7 @@ from client_vm.host_files import HostBacked, OwnDescriptor, is_terminal, transla
 from client_vm.terminals import CALLERS
 
 if TYPE_CHECKING:
+    from client_vm.house import House
     from client_vm.process import Task
 
 _KEYS: Final = (
@@ -30,9 +31,9 @@ class Pty(OwnDescriptor):
 
     writes_whole = True
 
-    def __init__(self, task: "Task", descriptor: int, flags: int, number: int) -> None:
+    def __init__(self, house: "House", descriptor: int, flags: int, number: int) -> None:
         super().__init__(descriptor, flags)
-        self._house = task.kernel.house
+        self._house = house
         self.number = number
 
     @property
@@ -92,12 +93,12 @@ def open_master(task: "Task", flags: int) -> PtyMaster:
     """posix_openpt(3). Errno: ENOSPC, ENOENT: the host has none."""
     descriptor = task.process.link.new_terminal()
     number = int.from_bytes(HostBacked(descriptor, 0).ioctl(common.TIOCGPTN, bytes(4)), "little")
-    return PtyMaster(task, descriptor, flags, number)
+    return PtyMaster(task.kernel.house, descriptor, flags, number)
 
 
 def open_slave(task: "Task", number: int, flags: int) -> PtySlave:
     """Errno: ENOENT; EIO: it is locked, or its master closed."""
-    return PtySlave(task, task.process.link.open_terminal(number), flags, number)
+    return PtySlave(task.kernel.house, task.process.link.open_terminal(number), flags, number)
 
 
 def take_over(task: "Task", slave: PtySlave) -> None:

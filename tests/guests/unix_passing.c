@@ -204,6 +204,27 @@ static void test_others(void) {
     EQUAL(read(reader, text, 20), 0);
     close(reader);
     EQUAL(unlink("fifo"), 0);
+    int null = open("/dev/null", O_RDWR), master = posix_openpt(O_RDWR | O_NOCTTY);
+    EQUAL(pass_one(pair[0], null), 1);
+    close(null);
+    null = take(pair[1], 0);
+    EQUAL(write(null, "x", 1), 1);
+    EQUAL(read(null, text, 1), 0);
+    close(null);
+    EQUAL(grantpt(master), 0);
+    EQUAL(unlockpt(master), 0);
+    int slave = open(ptsname(master), O_RDWR | O_NOCTTY);
+    EQUAL(pass_one(pair[0], slave), 1);
+    EQUAL(pass_one(pair[0], master), 1);
+    close(slave);
+    slave = take(pair[1], 0);
+    int typing = take(pair[1], 0);
+    CHECK(isatty(slave) && !strcmp(ttyname(slave), ptsname(typing)));
+    EQUAL(write(typing, "typed\n", 6), 6);
+    EQUAL(read(slave, text, 20), 6);
+    close(slave);
+    close(typing);
+    close(master);
     int many[254];
     for (int i = 0; i < 254; i++)
         many[i] = 1;
