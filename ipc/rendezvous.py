@@ -61,7 +61,7 @@ def _queued(far: socket.socket) -> int:
 class _Watched:
     hung_up: Callable[[], None]
     readable: Callable[[], None] | None
-    writable: Callable[[], bool] | None = None
+    writable: Callable[[], bool | None] | None = None
 
     def events(self) -> int:
         if self.writable is None:
@@ -85,9 +85,9 @@ class FarEnds:
         watched = self._watched[far.fileno()] = _Watched(hung_up, readable)
         self._epoll.register(far.fileno(), watched.events())
 
-    def when_writable(self, far: socket.socket, act: Callable[[], bool]) -> None:
-        """Calls `act` whenever it may have become possible to write to an end that is watched, until it says that
-        it is done. What is readable may be told only once meanwhile."""
+    def when_writable(self, far: socket.socket, act: Callable[[], bool | None]) -> None:
+        """Calls `act` when it may have become possible to write to an end that is watched, and again each time
+        after it has said yes, there is more to do. What is readable may be told only once meanwhile."""
         watched = self._watched[far.fileno()]
         watched.writable = act
         self._epoll.modify(far.fileno(), watched.events())
@@ -112,7 +112,7 @@ class FarEnds:
         watched = self._watched.get(number)  # what came before may have removed it
         if watched is None:
             return
-        if events & select.EPOLLOUT and watched.writable is not None and watched.writable():
+        if events & select.EPOLLOUT and watched.writable is not None and not watched.writable():
             watched.writable = None
             if self._watched.get(number) is watched:
                 self._epoll.modify(number, watched.events())
@@ -182,11 +182,11 @@ class Backlog:
             self._drain()
         except OSError:
             self.close()  # it hangs up, which is told elsewhere
-            return True
+            return False
         if self._room is not None and not self.is_full():
             act, self._room = self._room, None
             act()
-        return not self._queue and self._room is None
+        return bool(self._queue) or self._room is not None
 
     def close(self) -> None:
         """Those who wait are hung up on."""

@@ -158,7 +158,7 @@ def test_what_is_readable_is_told(ends: FarEnds, pair: tuple[socket.socket, sock
     ends.look()
     ends.look()
     assert got == [b"one"]
-    writes = iter([False, True])
+    writes = iter([True, False])
     ends.when_writable(far, lambda: next(writes))
     ends.look()
     near.send(b"two")
