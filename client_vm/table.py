@@ -114,29 +114,29 @@ row("vmsplice", copying.vmsplice, FD, IOVEC, ULONG, UINT)
 row("flock", locks.flock, FD, UINT, partial="files of the file server")
 
 # Sockets.
-_FAMILIES = "unix sockets"
-row("socket", sockets.socket, INT, INT, INT, partial=_FAMILIES)
+row("socket", sockets.socket, INT, INT, INT, partial="AF_UNIX, AF_INET and AF_INET6")
 row("socketpair", sockets.socketpair, INT, INT, INT, OUT_BUFFER)
-row("bind", sockets.bind, FD, IN_BUFFER, INT, partial=_FAMILIES)
-row("listen", sockets.listen, FD, INT, partial=_FAMILIES)
-row("accept", sockets.accept, FD, OPTIONAL_OUT_BUFFER, OPTIONAL_OUT_BUFFER, partial=_FAMILIES)
-row("accept4", sockets.accept4, FD, OPTIONAL_OUT_BUFFER, OPTIONAL_OUT_BUFFER, INT, partial=_FAMILIES)
-row("connect", sockets.connect, FD, IN_BUFFER, INT, partial=_FAMILIES)
-row("shutdown", sockets.shutdown, FD, INT, partial=_FAMILIES)
-row("getsockname", sockets.getsockname, FD, OUT_BUFFER, OUT_BUFFER, partial=_FAMILIES)
-row("getpeername", sockets.getpeername, FD, OUT_BUFFER, OUT_BUFFER, partial=_FAMILIES)
-row("getsockopt", sockets.getsockopt, FD, INT, INT, OUT_BUFFER, OUT_BUFFER, partial=_FAMILIES)
-row("setsockopt", sockets.setsockopt, FD, INT, INT, IN_BUFFER, INT, partial=_FAMILIES)
-row("sendto", messages.sendto, FD, IN_BUFFER, SIZE, UINT, OPTIONAL_IN_BUFFER, INT, partial=_FAMILIES)
+row("bind", sockets.bind, FD, IN_BUFFER, INT)
+row("listen", sockets.listen, FD, INT)
+row("accept", sockets.accept, FD, OPTIONAL_OUT_BUFFER, OPTIONAL_OUT_BUFFER)
+row("accept4", sockets.accept4, FD, OPTIONAL_OUT_BUFFER, OPTIONAL_OUT_BUFFER, INT)
+row("connect", sockets.connect, FD, IN_BUFFER, INT)
+row("shutdown", sockets.shutdown, FD, INT)
+row("getsockname", sockets.getsockname, FD, OUT_BUFFER, OUT_BUFFER)
+row("getpeername", sockets.getpeername, FD, OUT_BUFFER, OUT_BUFFER)
+_OPTIONS = "no filters, no SO_MARK, SO_BINDTODEVICE, SO_PEERGROUPS, SO_PEERSEC"
+row("getsockopt", sockets.getsockopt, FD, INT, INT, OUT_BUFFER, OUT_BUFFER, partial=_OPTIONS)
+row("setsockopt", sockets.setsockopt, FD, INT, INT, IN_BUFFER, INT, partial=_OPTIONS)
+row("sendto", messages.sendto, FD, IN_BUFFER, SIZE, UINT, OPTIONAL_IN_BUFFER, INT)
 row(
     "recvfrom", messages.recvfrom,
-    FD, OUT_BUFFER, SIZE, UINT, OPTIONAL_OUT_BUFFER, OPTIONAL_OUT_BUFFER, partial=_FAMILIES,
+    FD, OUT_BUFFER, SIZE, UINT, OPTIONAL_OUT_BUFFER, OPTIONAL_OUT_BUFFER,
 )  # fmt: skip
-_RIGHTS = f"{_FAMILIES}; SCM_RIGHTS of files of the file server, epoll and signalfd is EOPNOTSUPP"
+_RIGHTS = "SCM_RIGHTS of epoll instances, signalfd, pidfds and what /proc has is EOPNOTSUPP"
 row("sendmsg", messages.sendmsg, FD, IN_BUFFER, UINT, partial=_RIGHTS)
 row("sendmmsg", messages.sendmmsg, FD, OUT_BUFFER, UINT, UINT, partial=_RIGHTS)
-row("recvmsg", messages.recvmsg, FD, OUT_BUFFER, UINT, partial=_FAMILIES)
-row("recvmmsg", messages.recvmmsg, FD, OUT_BUFFER, UINT, UINT, OPTIONAL_OUT_BUFFER, partial=_FAMILIES)
+row("recvmsg", messages.recvmsg, FD, OUT_BUFFER, UINT)
+row("recvmmsg", messages.recvmmsg, FD, OUT_BUFFER, UINT, UINT, OPTIONAL_OUT_BUFFER)
 
 # Waiting for many.
 row("poll", polling.poll, OUT_BUFFER, UINT, INT)

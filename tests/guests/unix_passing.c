@@ -1,5 +1,8 @@
 /* Descriptions passed beside messages (SCM_RIGHTS): files with their offsets, sockets, FIFOs; over fork and exec. */
 #include "unix_names.h"
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -180,6 +183,40 @@ static void test_sockets(void) {
     close(taken);
 }
 
+static int accepts_inet(void) {
+    int fd = take(pair[1], 0), taken = accept(fd, NULL, NULL), value = 0;
+    socklen_t size = sizeof value;
+    if (getsockopt(taken, IPPROTO_TCP, TCP_NODELAY, &value, &size) || !value)
+        return 1;
+    return write(taken, "hello", 5) != 5 || pass_one(pair[1], taken) != 1;
+}
+
+static void test_inet(void) {
+    char text[20];
+    struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}}, other;
+    socklen_t size = sizeof name;
+    int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
+    EQUAL(bind(fd, (void *)&name, sizeof name), 0);
+    EQUAL(listen(fd, 3), 0);
+    EQUAL(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), 0);
+    EQUAL(getsockname(fd, (void *)&name, &size), 0);
+    pid_t pid = start(accepts_inet);
+    EQUAL(pass_one(pair[0], fd), 1);
+    close(fd);
+    int own = socket(AF_INET, SOCK_STREAM, 0);
+    EQUAL(connect(own, (void *)&name, sizeof name), 0);
+    EQUAL(ended(pid), 0);
+    int taken = take(pair[0], 0);
+    EQUAL(recv(own, text, 20, 0), 5);
+    EQUAL(write(taken, " you", 4), 4);
+    EQUAL(read(own, text, 20), 4);
+    EQUAL(getsockname(taken, (void *)&other, &size), 0);
+    EQUAL(other.sin_port, name.sin_port);
+    close(taken);
+    EQUAL(read(own, text, 20), 0);
+    close(own);
+}
+
 static void test_others(void) {
     char text[20];
     unsigned long long number = 0;
@@ -270,6 +307,7 @@ int main(int argc, char **argv) {
     test_files();
     test_sender_ends();
     test_sockets();
+    test_inet();
     test_others();
     test_exec("/proc/self/exe");
     return finish("unix_passing");
