@@ -15,9 +15,8 @@ from client_vm.syscalls.files import holding, put, with_sigpipe, within
 from client_vm.syscalls.sockets import (
     ADDRESS_BYTES_MAX,
     address_in,
-    room_for_address,
+    put_address,
     socket_at,
-    tell_address,
 )
 from client_vm.waiting import Blocking, WouldBlock
 
@@ -162,12 +161,11 @@ def recvfrom(
     task: Task, fd: int, buffer: OutBuffer, count: int, flags: int, name: OutBuffer | None, size: OutBuffer | None
 ) -> int | Blocking:
     file = socket_at(task, fd)
-    room = room_for_address(task, name, size)
 
     def tell(got: Received) -> int:
         for passed in got.files:
             passed.drop()
-        tell_address(name, size, room, got.address)
+        put_address(task, name, size, got.address)
         return got.size_bytes
 
     return _receive(task, file, lambda: _enough(file, buffer.views(count) if count else [], count), flags, tell)

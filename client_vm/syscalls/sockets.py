@@ -99,17 +99,6 @@ def address_in(name: InBuffer, size: int) -> bytes:
     return name.whole(size) if size else b""
 
 
-def room_for_address(task: Task, name: OutBuffer | None, size: OutBuffer | None) -> int:
-    """How much of one the guest wants, checked; 0: none. Errno: EINVAL, EFAULT."""
-    if name is None:
-        return 0
-    if size is None:
-        raise Errno(EFAULT)
-    room = _room(task, size)
-    name.check(min(room, ADDRESS_BYTES_MAX))
-    return room
-
-
 def _room(task: Task, size: OutBuffer) -> int:
     """An int of the guest that is no less than 0. Errno: EINVAL, EFAULT."""
     room = int.from_bytes(task.memory.read(size.address, 4), "little", signed=True)
@@ -119,10 +108,14 @@ def _room(task: Task, size: OutBuffer) -> int:
     return room
 
 
-def tell_address(name: OutBuffer | None, size: OutBuffer | None, room: int, address: bytes) -> None:
-    """As much of it as there is room for, and how long it is."""
-    if name is None or size is None:
+def put_address(task: Task, name: OutBuffer | None, size: OutBuffer | None, address: bytes) -> None:
+    """As much of an address as there is room for, and how long it is; after the effect, as Linux does it.
+    Errno: EINVAL, EFAULT."""
+    if name is None:
         return
+    if size is None:
+        raise Errno(EFAULT)
+    room = _room(task, size)
     if address[:room]:
         name.put(address[:room])
     size.put(len(address).to_bytes(4, "little"))
@@ -135,15 +128,13 @@ def bind(task: Task, fd: int, name: InBuffer, size: int) -> int:
 
 def getsockname(task: Task, fd: int, name: OutBuffer, size: OutBuffer) -> int:
     file = socket_at(task, fd)
-    room = room_for_address(task, name, size)
-    tell_address(name, size, room, file.name(task))
+    put_address(task, name, size, file.name(task))
     return 0
 
 
 def getpeername(task: Task, fd: int, name: OutBuffer, size: OutBuffer) -> int:
     file = socket_at(task, fd)
-    room = room_for_address(task, name, size)
-    tell_address(name, size, room, file.peer_name(task))
+    put_address(task, name, size, file.peer_name(task))
     return 0
 
 
@@ -166,15 +157,18 @@ def accept4(task: Task, fd: int, name: OutBuffer | None, size: OutBuffer | None,
     if flags & ~(common.SOCK_CLOEXEC | common.SOCK_NONBLOCK):
         raise Errno(EINVAL)
     file = socket_at(task, fd)
-    room = room_for_address(task, name, size)
     fds = task.process.fds
 
     def take() -> int:
         new = fds.lowest_free()
         connected, address = file.accept()
+        try:
+            put_address(task, name, size, address)
+        except Errno:
+            connected.drop()  # as net/socket.c has it
+            raise
         connected.flags = _status(flags)
         fds.install(new, connected, bool(flags & common.SOCK_CLOEXEC))
-        tell_address(name, size, room, address)
         return new
 
     try:

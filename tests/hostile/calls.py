@@ -250,12 +250,22 @@ NO_MESSAGE: Final = words(0, 0, 0, 0, 0, 0, 0)
 """struct msghdr without data."""
 SIGNAL: Final = words(common.SIGCHLD, 0xFFFFFFFF, *[0] * 14)
 """siginfo_t, SI_QUEUE."""
+NO_MESSAGES: Final = words(0, 0, 0, 0, 0, 0, 0, 0)
+"""One struct mmsghdr."""
+NO_ADDRESS: Final = words(0, 0)
+"""Of AF_UNSPEC."""
 SOCKETS: Final = {
     "socketpair": [call(common.AF_UNIX, common.SOCK_STREAM, 0, room(8), flags="p")],
     "sendto": [call(SENDER, SIXTEEN, 16, common.MSG_DONTWAIT, NO_MESSAGE, 0)],
     "recvfrom": [call(RECEIVER, room(16), 16, common.MSG_DONTWAIT, room(16), words(16))],
     "sendmsg": [call(SENDER, NO_MESSAGE, 0)],
     "recvmsg": [call(RECEIVER, NO_MESSAGE, common.MSG_DONTWAIT)],
+    "sendmmsg": [call(SENDER, NO_MESSAGES, 1, 0)],
+    "recvmmsg": [call(RECEIVER, NO_MESSAGES, 1, common.MSG_DONTWAIT, AT_ONCE)],
+    "bind": [Call((SENDER, NO_ADDRESS, 16), fails=True)],
+    "connect": [Call((SENDER, NO_ADDRESS, 16), fails=True)],
+    "accept": [Call((SENDER, room(16), words(16)), fails=True)],
+    "accept4": [Call((SENDER, room(16), words(16), 0), fails=True)],
     "getsockname": [call(SENDER, room(16), words(16))],
     "getpeername": [call(SENDER, room(16), words(16))],
     "getsockopt": [call(SENDER, common.SOL_SOCKET, common.SO_TYPE, room(4), words(4))],
