@@ -93,10 +93,10 @@ def torture() -> list[DynamicLine]:
 
 
 def features() -> list[DynamicLine]:
-    """Each class of src/python_features.py and src/python_sharing.py."""
+    """Each class of src/python_features.py, python_sharing.py and python_sockets.py."""
     took = {"seconds": "unittest prints how long it took"}
     lines = []
-    for script in ("python_features.py", "python_sharing.py"):
+    for script in ("python_features.py", "python_sharing.py", "python_sockets.py"):
         text = (PROGRAMS / "src" / script).read_text()
         for name in re.findall(r"^class (\w+)\(.*unittest\.TestCase\):", text, re.MULTILINE):
             command = f"/usr/bin/python3 src/{script} {name}"
