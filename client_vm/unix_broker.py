@@ -26,6 +26,8 @@ SOCKETS_MAX: Final = 1024
 """Far ends that one process has made us keep."""
 ALL_MAX: Final = 8192
 """Of a run."""
+BACKLOG_MAX: Final = 256
+"""Connections that wait for one listening socket: as many as the host keeps, so that none is open here."""
 TOKEN_BYTES: Final = 16
 _AUTOBIND_TRIES: Final = 0x100000
 """As many names as autobind has (af_unix.c: unix_autobind)."""
@@ -212,10 +214,11 @@ class UnixBroker:
         if known.name is None:
             raise Errno(EINVAL)
         known.listener = caller
+        limit = min(backlog + 1, BACKLOG_MAX)  # so many wait (unix_recvq_full)
         if known.backlog is None:
-            known.backlog = Backlog(self._ends, known.far, backlog + 1)  # so many wait (unix_recvq_full)
+            known.backlog = Backlog(self._ends, known.far, limit)
         else:
-            known.backlog.limit = backlog + 1
+            known.backlog.limit = limit
             self._tell(known)
 
     def connect(self, token: bytes, to: Name | None, caller: Peer, waits: bool) -> tuple[bytes, Peer]:
@@ -232,7 +235,7 @@ class UnixBroker:
         other = self._find(to, own.kind)
         if other.backlog is None:
             raise Errno(ECONNREFUSED)
-        if other.backlog.is_full():
+        if other.backlog.is_full() or other.backlog.held:
             if waits:
                 other.waiters.add(caller.pid)
                 other.backlog.when_room(lambda: self._tell(other))

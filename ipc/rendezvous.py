@@ -141,6 +141,11 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._queue) + _queued(self._far) // _record_cost()
 
+    @property
+    def held(self) -> int:
+        """Of them, those that the host has no room for: their descriptors are open here."""
+        return len(self._queue)
+
     def is_full(self) -> bool:
         return len(self) >= self.limit
 

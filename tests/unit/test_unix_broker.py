@@ -135,6 +135,27 @@ def test_who_waits_for_room_is_told(world: World) -> None:
         world.broker.connect(third, abstract("a"), ME, waits=True)
 
 
+def test_nothing_is_held_here_whatever_backlog_is_asked_for(world: World) -> None:
+    _, listener = world.listening(abstract("a"), backlog=(1 << 32) - 1)
+    before = len(os.listdir("/proc/self/fd"))
+    connected = 0
+    with fails(errno.EAGAIN):
+        while True:
+            own, near = world.make()
+            world.near.remove(near)
+            world.broker.connect(own, abstract("a"), ME, waits=False)
+            near.close()
+            connected += 1
+    assert connected == unix_broker.BACKLOG_MAX
+    near.close()
+    world.ends.look()
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    for _ in range(connected):
+        accept(listener)[2].close()
+    with pytest.raises(BlockingIOError):
+        accept(listener)
+
+
 def test_datagrams_go_from_sender_to_receiver(world: World) -> None:
     _, near = world.bound(abstract("r"), LETTERS)
     sender, _ = world.bound(abstract("s"), LETTERS)
