@@ -26,15 +26,16 @@ host or on others.
   syscalls [--json]                    the table of system calls, and how each is supported
   bench [CASE...] [--json FILE]        measures; exit status 1 if a limit is missed
   doctor [ADDR]                        checks this host, and the server at ADDR
+  certs DIR [--host HOST]...           makes certificates for servers and clients on other hosts
   --version                            the version
   --help                               this text; `farcall COMMAND --help` says more of each
 
 ADDR is HOST:PORT or unix:PATH.
 """
 SERVE_HELP: Final = """\
-usage: farcall serve file    --listen ADDR [--state DIR] [--root DIR] [--insecure]
-       farcall serve memory  --listen ADDR [--quota BYTES] [--insecure]
-       farcall serve network --listen ADDR [--egress CIDR[:PORT]]... [--publish] [--insecure]
+usage: farcall serve file    --listen ADDR [--state DIR] [--root DIR] [TLS]
+       farcall serve memory  --listen ADDR [--quota BYTES] [TLS]
+       farcall serve network --listen ADDR [--egress CIDR[:PORT]]... [--publish] [TLS]
 
 Serves until SIGTERM, SIGINT or SIGHUP, and says "ready ADDR" on stdout once it does. ADDR is HOST:PORT or
 unix:PATH; rings are served beside unix:PATH.
@@ -45,6 +46,9 @@ unix:PATH; rings are served beside unix:PATH.
   --egress CIDR    lets runs that ask for it reach that network, too, or one port of it: CIDR:PORT (default:
                    guests reach each other, and nothing else)
   --publish        lets runs take connections to ports of this host (run -p)
+  --tls-cert FILE, --tls-key FILE, --tls-ca FILE
+                   credentials at HOST:PORT: the server's certificate, its key, and the authority of the
+                   clients (default: $FARCALL_TLS_CERT, $FARCALL_TLS_KEY, $FARCALL_TLS_CA)
   --insecure       listens beyond this host, without credentials
 """
 
@@ -100,6 +104,11 @@ def _dispatch(words: list[str]) -> int:
         from client_vm import doctor
 
         return doctor.main(rest)
+    if command == "certs":
+        from client_vm import certificates
+        from ipc.seams import HostClock
+
+        return certificates.main(rest, HostClock())
     if command in ("--help", "-h", "help"):
         print(HELP, end="")
         return 0

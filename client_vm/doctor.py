@@ -10,15 +10,24 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from client_vm.errors import EXIT_FAILURE, StartError
+from ipc.address import UNIX_PREFIX, Address, parse_address
+from ipc.tls_files import VARIABLES, TlsFiles, TlsFilesError, chosen_files
+
+if TYPE_CHECKING:
+    from ipc.credentials import Credentials
 
 HELP: Final = """\
-usage: farcall doctor [ADDR]
+usage: farcall doctor [--tls-cert FILE --tls-key FILE --tls-ca FILE] [ADDR]
 
 Checks that this host can run guests and, with ADDR, that a server answers there: HOST:PORT or unix:PATH. A
 line per check; exit status 1 if one of them failed.
+
+  --tls-cert FILE, --tls-key FILE, --tls-ca FILE
+                   credentials towards HOST:PORT, of any role: a server may ask for its own health
+                   (default: $FARCALL_TLS_CERT, $FARCALL_TLS_KEY, $FARCALL_TLS_CA)
 """
 PYTHON_MIN: Final = (3, 11)
 _CODE_ADDRESS: Final = 0x10000
@@ -44,8 +53,7 @@ def main(arguments: list[str]) -> int:
     if arguments in (["--help"], ["-h"]):
         print(HELP, end="")
         return 0
-    if len(arguments) > 1 or (arguments and arguments[0].startswith("-")):
-        raise StartError("doctor takes one address at most (farcall doctor --help)", EXIT_FAILURE)
+    text, tls = _parse(arguments)
     checks: list[tuple[str, Callable[[], str]]] = [
         ("python", _python),
         ("processor", _processor),
@@ -56,10 +64,34 @@ def main(arguments: list[str]) -> int:
         ("temporary directory", _temporary_directory),
         ("CPUs", _cpus),
     ]
-    if arguments:
-        checks.append((f"server at {arguments[0]}", lambda: _server(arguments[0])))
+    if text is not None and tls is not None and not text.startswith(UNIX_PREFIX):
+        checks += [(f"TLS at {text}", lambda: _tls(_address(text), tls))]
+    if text is not None:
+        checks += [(f"server at {text}", lambda: _server(_address(text), tls))]
     passed = [_report(name, check) for name, check in checks]
     return 0 if all(passed) else 1
+
+
+def _parse(arguments: list[str]) -> tuple[str | None, TlsFiles | None]:
+    """The address, if there is one, and credentials towards it. StartError."""
+    words, given = list(arguments), dict[str, str | None]()
+    addresses = []
+    try:
+        while words:
+            name, equals, value = words.pop(0).partition("=")
+            if name in VARIABLES:
+                given[name] = value if equals else words.pop(0)
+            elif name.startswith("-"):
+                raise ValueError(f"unknown option {name}")
+            else:
+                addresses.append(name + equals + value)
+        if len(addresses) > 1:
+            raise ValueError("one address at most")
+        return (addresses[0] if addresses else None), chosen_files(given, os.environ)
+    except IndexError:
+        raise StartError(f"doctor: {name} needs a value (farcall doctor --help)", EXIT_FAILURE) from None
+    except (ValueError, TlsFilesError) as error:
+        raise StartError(f"doctor: {error} (farcall doctor --help)", EXIT_FAILURE) from None
 
 
 def _report(name: str, check: Callable[[], str]) -> bool:
@@ -153,23 +185,62 @@ def _cpus() -> str:
     return str(count)
 
 
-def _server(text: str) -> str:
-    from ipc.address import parse_address
-    from ipc.greeting import ConnectError
-
+def _address(text: str) -> Address:
     try:
-        address = parse_address(text)
+        return parse_address(text)
     except ValueError as error:
         raise _FailedError(str(error)) from None
+
+
+def _tls(address: Address, files: TlsFiles) -> str:
+    role, good_until = _role(address, _credentials(files))
+    return f"a {role} server, its certificate good until {good_until}"
+
+
+def _credentials(files: TlsFiles) -> "Credentials":
+    from ipc.credentials import CredentialsError, load
+    from ipc.seams import HostClock
+
+    try:
+        return load(files, "", HostClock())
+    except CredentialsError as error:
+        raise _FailedError(str(error)) from None
+
+
+def _role(address: Address, credentials: "Credentials") -> tuple[str, str]:
+    """Which server is there, and until when its certificate is good."""
+    from ipc.credentials import SERVERS, role_name
+    from ipc.tls_probe import ProbeError, probe
+
+    try:
+        seen = probe(address, credentials)
+    except ProbeError as error:
+        raise _FailedError(str(error)) from None
+    if seen is None:
+        raise _FailedError("nobody answers")
+    for role in SERVERS:
+        if role_name(address.host, role) in seen.names:
+            return role, seen.good_until
+    raise _FailedError(f"its certificate gives no server's role at {address.host}")
+
+
+def _server(address: Address, files: TlsFiles | None) -> str:
+    from ipc.credentials import Security
+    from ipc.greeting import ConnectError
+
+    security = None
+    if files is not None and not address.is_unix:
+        credentials = _credentials(files)
+        security = Security(credentials, _role(address, credentials)[0])
     answers = []
     if address.is_unix and os.path.lexists(address.ring_path):
         answers.append(_ring(address.ring_path))
         if not os.path.lexists(address.path):
             return f"{answers[0]}; no gRPC there"
-    from ipc.grpc_client import check_health
+    from ipc.grpc_channel import check_health
 
     try:
-        health = check_health(address)
+        health = check_health(address, security=security)
     except ConnectError as error:
         raise _FailedError(str(error)) from None
     if health != "SERVING":

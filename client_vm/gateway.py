@@ -15,6 +15,7 @@ import trio
 from client_vm.lines import Line
 from farcall.v1.session_pb2 import REFUSAL_UNSUPPORTED, HelloRequest, HelloResponse, Outcome
 from ipc.address import Address
+from ipc.credentials import Credentials, Security
 from ipc.endpoint import Endpoint, Peer
 from ipc.greeting import ConnectError, check_hello
 from ipc.ring_client import RingDescriptors
@@ -103,11 +104,13 @@ class Gateway:
         services: trio.Nursery,
         tasks: trio.Nursery,
         ended: AsyncExitStack,
+        credentials: Credentials | None = None,
     ) -> None:
         self._clock = clock
         self._services = services
         self._tasks = tasks
         self._ended = ended
+        self._credentials = credentials
 
     async def link(self, kind: str, address: Address, deadline: float) -> Line:
         """A line by gRPC to a server of that kind, connected before the monotonic clock passes `deadline`.
@@ -115,7 +118,10 @@ class Gateway:
         from ipc import beside_grpc
         from ipc.grpc_client import GrpcLink  # imports grpc: 130 ms that only this transport is worth
 
-        link = await GrpcLink.connect(address, self._clock, deadline=deadline)
+        security = None
+        if self._credentials is not None and not address.is_unix:
+            security = Security(self._credentials, kind)
+        link = await GrpcLink.connect(address, self._clock, deadline=deadline, security=security)
         self._ended.push_async_callback(link.aclose)
         if kind == "network" and not beside_grpc.has_way(address):
             from client_vm.network_relay import NetworkRelay

@@ -8,9 +8,9 @@ and the janitor and they remove the directory.
 import hashlib
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from client_vm.errors import EXIT_FAILURE, StartError
 from client_vm.launch import (
@@ -24,9 +24,12 @@ from client_vm.launch import (
     start_server,
 )
 from client_vm.options import RunOptions
-from client_vm.placement import place
+from client_vm.placement import Placement, place
 from client_vm.started import Run
-from ipc.seams import Random
+from ipc.seams import HostClock, Random
+
+if TYPE_CHECKING:
+    from ipc.credentials import Credentials
 
 RANDOM_KEY_BYTES: Final = 32
 
@@ -69,6 +72,7 @@ def _check_directory(option: str, directory: str | None) -> None:
 def _start(options: RunOptions, signals: HeldSignals, worker: Worker, random: Random, ended: ExitStack) -> Run:
     """Starts the servers of the run's own, and makes the directory they and hosted services need."""
     placements = place(options)
+    credentials = _credentials(options, placements)
     processes = [placement for placement in placements if placement.is_process]
     hosted = any(placement.transport == "inproc" for placement in placements)
     directory = ""
@@ -88,7 +92,21 @@ def _start(options: RunOptions, signals: HeldSignals, worker: Worker, random: Ra
             state=options.state if is_file else None,
         )
         ended.callback(server.end)
-    return Run(options, placements, signals, worker, servers, directory, _random_key(options.seed, random))
+    random_key = _random_key(options.seed, random)
+    return Run(options, placements, signals, worker, servers, directory, random_key, credentials)
+
+
+def _credentials(options: RunOptions, placements: Sequence[Placement]) -> "Credentials | None":
+    """A client's, if there is a server that they are for. StartError."""
+    remote = [each for each in placements if each.address is not None and not each.address.is_unix]
+    if options.tls is None or not remote:
+        return None
+    from ipc.credentials import CLIENT, CredentialsError, load
+
+    try:
+        return load(options.tls, CLIENT, HostClock())
+    except CredentialsError as error:
+        raise StartError(str(error), EXIT_FAILURE) from None
 
 
 def _random_key(seed: int | None, random: Random) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from client_vm.errors import EXIT_FAILURE, StartError
+from ipc.tls_files import VARIABLES, TlsFiles, TlsFilesError, chosen_files
 
 if TYPE_CHECKING:
     from ipc.address import Address
@@ -42,6 +43,9 @@ the first word that is none. PROG is looked for in the guest's PATH; stdin, stdo
   --transport HOW       ring: shared memory, for servers on this host (default for unix:PATH)
                         grpc: for any server (default for HOST:PORT)
                         inproc: hosts the servers in farcall's own process
+  --tls-cert FILE, --tls-key FILE, --tls-ca FILE
+                        credentials towards servers at HOST:PORT: a client's certificate, its key, and the
+                        authority of the servers (default: $FARCALL_TLS_CERT, $FARCALL_TLS_KEY, $FARCALL_TLS_CA)
   --insecure            allows servers beyond this host, without credentials
   --seed N              the guest's randomness follows from N
   --server-timeout S    seconds to wait for a server that went away (default: for ever)
@@ -53,7 +57,7 @@ failed, 126 if PROG is not executable, 127 if it was not found.
 
 _TAKES_VALUE: Final = {
     "--root", "--state", "--env", "--workdir", "--file", "--memory", "--network", "--transport",
-    "--seed", "--server-timeout", "--publish", "--egress",
+    "--seed", "--server-timeout", "--publish", "--egress", *VARIABLES,
 }  # fmt: skip
 _FLAGS: Final = {"--insecure", "--help"}
 _REPEATED: Final = ("--env", "--publish", "--egress")
@@ -90,6 +94,8 @@ class RunOptions:
     publish: tuple[Published, ...] = ()
     egress: tuple[str, ...] = ()
     """CIDR[:PORT], checked where they are used."""
+    tls: TlsFiles | None = None
+    """Towards servers at HOST:PORT."""
     transport: str | None = None
     """One of TRANSPORTS, or None: as each address suggests."""
     root: str | None = None
@@ -112,15 +118,17 @@ def parse_run(words: Sequence[str], environ: Mapping[str, str]) -> RunOptions:
     if not rest:
         fail("no program given")
     _check_conflicts(given, sources)
-    insecure = "--insecure" in given
+    tls = _tls(given, environ)
+    trusted = tls is not None or "--insecure" in given
     return RunOptions(
         program=os.fsencode(rest[0]),
         arguments=tuple(map(os.fsencode, rest)),
-        file=_address(given, sources, "--file", insecure),
-        memory=_address(given, sources, "--memory", insecure),
-        network=_address(given, sources, "--network", insecure),
+        file=_address(given, sources, "--file", trusted),
+        memory=_address(given, sources, "--memory", trusted),
+        network=_address(given, sources, "--network", trusted),
         publish=tuple(map(_published, repeated["--publish"])),
         egress=tuple(map(_egress, repeated["--egress"])),
+        tls=tls,
         transport=given.get("--transport"),
         root=_nonempty(given, "--root"),
         state=_nonempty(given, "--state"),
@@ -205,7 +213,18 @@ def _check_conflicts(given: Mapping[str, str], sources: Mapping[str, str]) -> No
                 fail(f"--transport inproc together with {sources[name]}: it hosts the servers itself")
 
 
-def _address(given: Mapping[str, str], sources: Mapping[str, str], name: str, insecure: bool) -> "Address | None":
+def _tls(given: Mapping[str, str], environ: Mapping[str, str]) -> TlsFiles | None:
+    try:
+        files = chosen_files(given, environ)
+    except TlsFilesError as error:
+        fail(str(error))
+    if files is not None and "--insecure" in given:
+        source = next((name for name in VARIABLES if name in given), VARIABLES["--tls-cert"])
+        fail(f"--insecure together with {source}: with credentials or without?")
+    return files
+
+
+def _address(given: Mapping[str, str], sources: Mapping[str, str], name: str, trusted: bool) -> "Address | None":
     if name not in given:
         return None
     from ipc.address import parse_address  # only when asked: it stands between the caller and the first fork
@@ -216,8 +235,11 @@ def _address(given: Mapping[str, str], sources: Mapping[str, str], name: str, in
         fail(f"{sources[name]} {error}")
     if given.get("--transport") == "ring" and not address.is_unix:
         fail(f"--transport ring with {sources[name]} {address}: rings need unix:PATH")
-    if not (address.is_loopback or insecure):
-        fail(f"{sources[name]} {address} is beyond this host: say --insecure if its network is to be trusted")
+    if not (address.is_loopback or trusted):
+        fail(
+            f"{sources[name]} {address} is beyond this host: give --tls-cert, --tls-key and --tls-ca, "
+            "or say --insecure if its network is to be trusted"
+        )
     return address
 
 

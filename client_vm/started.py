@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from client_vm.launch import HeldSignals, Server, Worker
 from client_vm.options import RunOptions
 from client_vm.placement import Placement
+
+if TYPE_CHECKING:
+    from ipc.credentials import Credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,8 @@ class Run:
     directory: str
     """The run's own; empty if it needs none."""
     random_key: bytes
+    credentials: "Credentials | None" = None
+    """Towards servers at HOST:PORT."""
 
 
 @dataclass(frozen=True, slots=True)

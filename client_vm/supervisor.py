@@ -126,7 +126,14 @@ class _Supervisor:
             tasks.start_soon(self._watch_stops)
             for server in self._run.servers.values():
                 tasks.start_soon(self._watch_server, server)
-            gateway = partial(Gateway, self._clock, services=services, tasks=tasks, ended=ended)
+            gateway = partial(
+                Gateway,
+                self._clock,
+                services=services,
+                tasks=tasks,
+                ended=ended,
+                credentials=self._run.credentials,
+            )
             link = Link(self._servers, self._run.worker.control, self._run.worker.doorbell)
             try:
                 async with trio.open_nursery() as connecting:

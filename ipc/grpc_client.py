@@ -9,7 +9,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -18,7 +18,6 @@ import grpc
 import grpc.aio
 import trio
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health_pb2
 
 from farcall.v1.session_pb2 import (
     REFUSAL_MALFORMED,
@@ -37,14 +36,17 @@ from farcall.v1.session_pb2 import (
 from ipc import batch
 from ipc.address import Address
 from ipc.batch import FrameWriter
+from ipc.credentials import Security
 from ipc.endpoint import BrokenError, FullError, Peer
 from ipc.greeting import ConnectError, check_hello, refusal_text
+from ipc.grpc_channel import REFUSAL_OF_STATUS, open_channel, reason
 from ipc.limits import DATA_BYTES_MAX, HELLO_TIMEOUT_S, RENEW_INTERVAL_S, RING_ENTRIES
 from ipc.message import Call, MalformedError, Reply, call_to_unary, encode_request, unary_to_reply
 from ipc.operations import BY_NAME, OPERATIONS, Operation
 from ipc.outstanding import GOODBYE, Answer, Outstanding, Pending
 from ipc.seams import Clock
 from ipc.side_loop import AbandonedError, SideLoop, together
+from ipc.tls_probe import explain
 
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.05, 1.0
 HANDSHAKE_S: Final = 5.0
@@ -54,29 +56,10 @@ RENEW_SESSIONS_MAX: Final = 4096
 RESUMES_AT_ONCE: Final = 64
 FAREWELL_S: Final = 1.0
 
-OPTIONS: Final = (
-    ("grpc.max_receive_message_length", batch.FRAME_BYTES_MAX),
-    ("grpc.max_send_message_length", batch.FRAME_BYTES_MAX),
-    ("grpc.enable_retries", 0),  # gRPC must never repeat a call by itself
-    ("grpc.enable_http_proxy", 0),  # an address is where the server is
-    ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new attempt, without another's backoff
-    ("grpc.keepalive_time_ms", 10_000),  # finds servers whose host vanished
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),  # no limit: an idle stream is watched too
-)
-
 EOF: Final[Any] = grpc.aio.EOF
 """What a stream's read gives at its end."""
 
 CARRY: Final = "/farcall.v1.CarrierService/Carry"
-REFUSAL_OF_STATUS: Final = {
-    grpc.StatusCode.INVALID_ARGUMENT: REFUSAL_MALFORMED,
-    grpc.StatusCode.UNIMPLEMENTED: REFUSAL_UNSUPPORTED,
-}
-"""What a status other than OK says for certain; all others, as of a server that dies, leave it unknown."""
-
-
 HELLO: Final = BY_NAME["Hello"].path
 RENEW: Final = BY_NAME["Renew"].path
 
@@ -93,30 +76,57 @@ class _Try:
 class GrpcLink:
     """Many workers' calls to one server over one Carry stream. Made by `connect`; used in trio's thread."""
 
-    def __init__(self, address: Address, renew_interval_s: float) -> None:
+    def __init__(self, address: Address, renew_interval_s: float, security: Security | None) -> None:
         self.address = address
+        self._security = security
         self._side = SideLoop.hold()
         self._to_trio = self._side.to_trio
-        self._connection = _Connection(address, self._deliver, self._crash, renew_interval_s)
+        self._connection = _Connection(address, security, self._deliver, self._crash, renew_interval_s)
         self._closed = False
         self._submitted: deque[Pending] = deque()
         self._submission_due = False
 
     @classmethod
     async def connect(
-        cls, address: Address, clock: Clock, *, deadline: float, renew_interval_s: float = RENEW_INTERVAL_S
+        cls,
+        address: Address,
+        clock: Clock,
+        *,
+        deadline: float,
+        security: Security | None = None,
+        renew_interval_s: float = RENEW_INTERVAL_S,
     ) -> "GrpcLink":
-        """A link whose server answers. ConnectError once the monotonic clock passes `deadline`."""
-        link = cls(address, renew_interval_s)
-        connection = link._connection
+        """A link whose server answers. ConnectError at `deadline` (monotonic), at once if there is no hope."""
+        link = cls(address, renew_interval_s, security)
         try:
-            link._side.crossing.put(connection.start)
-            timeout_s = max(0.0, deadline - clock.monotonic_s())
-            await link._side.run(partial(connection.wait_up, timeout_s))
+            await link._connect(clock, deadline)
         except BaseException:
             await link.aclose()
             raise
         return link
+
+    async def _connect(self, clock: Clock, deadline: float) -> None:
+        def left_s() -> float:
+            return max(0.0, deadline - clock.monotonic_s())
+
+        self._side.crossing.put(self._connection.start)
+        await self._side.run(partial(self._connection.wait_tried, left_s()))
+        await self._check_hopeful()
+        try:
+            await self._side.run(partial(self._connection.wait_up, left_s()))
+        except ConnectError:
+            await self._check_hopeful()
+            raise
+
+    async def _check_hopeful(self) -> None:
+        """ConnectError if there is no connection, and never will be one."""
+        if not self._connection.trouble:
+            return
+        why = self._connection.refused
+        if not (why or self.address.is_unix):
+            why = await trio.to_thread.run_sync(explain, self.address, self._security, abandon_on_cancel=True)
+        if why:
+            raise ConnectError(f"{self.address}: {why}")
 
     @property
     def trouble(self) -> str:
@@ -204,17 +214,22 @@ class _Connection:
     def __init__(
         self,
         address: Address,
+        security: Security | None,
         deliver: Callable[[list[Answer]], None],
         crash: Callable[[BaseException], None],
         renew_interval_s: float,
     ) -> None:
         self.trouble = "not connected yet"
+        self.refused = ""
+        """What the server has against us, if it let us in only to say so."""
         self._address = address
+        self._security = security
         self._deliver = deliver
         self._crash = crash
         self._renew_interval_s = renew_interval_s
         self._outstanding = Outstanding()
         self._up = asyncio.Event()
+        self._tried = asyncio.Event()
         self._channel: Any = None
         self._writer: FrameWriter | None = None
         self._task: asyncio.Task[None] | None = None
@@ -237,6 +252,11 @@ class _Connection:
 
     def forget(self, session: int) -> None:
         self._outstanding.forget(session)
+
+    async def wait_tried(self, timeout_s: float) -> None:
+        """Waits for the first attempt's outcome."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._tried.wait(), timeout_s)
 
     async def wait_up(self, timeout_s: float) -> None:
         try:
@@ -272,19 +292,21 @@ class _Connection:
         """Connects for ever: as a hard NFS mount, it never gives a call up."""
         delay_s = BACKOFF_MIN_S
         while True:
-            channel: Any = grpc.aio.insecure_channel(self._address.target, options=OPTIONS)
+            channel = open_channel(grpc.aio, self._address, self._security)
             try:
                 stream = await self._handshake(channel)
                 delay_s = BACKOFF_MIN_S
                 await self._carry(channel, stream)
             except grpc.aio.AioRpcError as error:
-                self.trouble = _reason(error)
+                self.trouble = reason(error)
+                self.refused = self.trouble if error.code() == grpc.StatusCode.PERMISSION_DENIED else ""
             except (BrokenError, MalformedError, AbandonedError, asyncio.InvalidStateError) as error:
                 self.trouble = str(error)  # InvalidStateError: written to after its end
             except TimeoutError:
                 self.trouble = "it does not answer"
             finally:
                 self._up.clear()
+                self._tried.set()
                 self._channel = self._writer = None
                 await channel.close()
             await asyncio.sleep(delay_s)
@@ -321,6 +343,7 @@ class _Connection:
             writer.put(tag, call)
         self._channel, self._writer, self.trouble = channel, writer, ""
         self._up.set()
+        self._tried.set()
         await together([writer.run(), self._read(stream), self._renew(channel)])
 
     async def _read(self, stream: Any) -> None:
@@ -358,7 +381,7 @@ class _Connection:
                 answer = await say(request.SerializeToString(), timeout=HANDSHAKE_S)
             except grpc.aio.AioRpcError as error:
                 if error.code() in REFUSAL_OF_STATUS:
-                    raise ConnectError(f"{self._address} refused: {_reason(error)}") from None
+                    raise ConnectError(f"{self._address} refused: {reason(error)}") from None
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
@@ -382,10 +405,10 @@ class UnaryChannel:
     `hello`, `wait` and `close` block. gRPC connects by itself, also again: a BrokenError is of one try only.
     """
 
-    def __init__(self, address: Address, clock: Clock) -> None:
+    def __init__(self, address: Address, clock: Clock, security: Security | None = None) -> None:
         self._address = address
         self._clock = clock
-        self._channel: Any = grpc.insecure_channel(address.target, options=OPTIONS)
+        self._channel = open_channel(grpc, address, security)
         self._session = 0
         self._tags = itertools.count(1)
         self._tries: dict[int, _Try] = {}
@@ -397,7 +420,7 @@ class UnaryChannel:
         try:
             answer = say(request.SerializeToString(), timeout=timeout_s, wait_for_ready=True)
         except grpc.RpcError as error:
-            raise ConnectError(f"no server at {self._address}: {_reason(error)}") from None
+            raise ConnectError(f"no server at {self._address}: {reason(error)}") from None
         response = batch.parse(HelloResponse, answer)
         check_hello(self._address, request, response)
         self._session = response.session
@@ -440,7 +463,7 @@ class UnaryChannel:
         except grpc.RpcError as error:
             refusal = REFUSAL_OF_STATUS.get(error.code())
             if refusal is None:
-                raise BrokenError(f"{self._address}: {_reason(error)}") from None
+                raise BrokenError(f"{self._address}: {reason(error)}") from None
             return Reply(refusal=refusal)
         return reply if len(reply.data) <= attempt.data_room else Reply(refusal=REFUSAL_MALFORMED)
 
@@ -474,27 +497,3 @@ class UnaryChannel:
     def _in_flight(self) -> int:
         futures = [attempt.future for attempt in self._tries.values() if attempt.future is not None]
         return len(self._abandoned) + sum(not future.done() for future in futures)
-
-
-def check_health(address: Address, timeout_s: float = HELLO_TIMEOUT_S) -> str:
-    """What gRPC's standard health service says of the server: "SERVING", "NOT_SERVING". ConnectError."""
-    channel: Any = grpc.insecure_channel(address.target, options=OPTIONS)
-    with channel:
-        check = channel.unary_unary("/grpc.health.v1.Health/Check")
-        try:
-            answer = check(health_pb2.HealthCheckRequest().SerializeToString(), timeout=timeout_s)
-        except grpc.RpcError as error:
-            raise ConnectError(f"no server at {address}: {_reason(error)}") from None
-    status = batch.parse(health_pb2.HealthCheckResponse, answer).status
-    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(status))
-
-
-def _reason(error: Any) -> str:
-    """One line for a person out of gRPC's report, whose last clause is the host's errno."""
-    if error.code() == grpc.StatusCode.UNIMPLEMENTED:
-        return "it is not a farcall server"
-    if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-        return "it does not answer"
-    details = " ".join(str(error.details()).split())
-    last = details.rpartition("last error: ")[2]
-    return last.rpartition(": ")[2] or str(error.code().name)

@@ -29,6 +29,7 @@ from farcall.v1.session_pb2 import (
 from ipc import batch
 from ipc.address import Address
 from ipc.batch import FrameWriter
+from ipc.credentials import CLIENT, Credentials, principal_of, role_trouble
 from ipc.endpoint import UNIX_GRPC, Endpoint, Peer
 from ipc.limits import BATCH_CALLS_MAX, STREAM_DEFERRED_MAX, UNARY_DEFERRED_MAX
 from ipc.message import Call, MalformedError, Reply, abandonment, reply_to_unary, unary_to_call
@@ -58,6 +59,9 @@ EOF: Final[Any] = grpc.aio.EOF
 """What a stream's read gives at its end."""
 AsyncHealth: Final[Any] = vars(health)["aio"].HealthServicer  # not in the types' stubs
 HELLO: Final = BY_NAME["Hello"].opcode
+INSECURE: Final = Peer("insecure", "grpc")
+NAMES: Final = "x509_subject_alternative_name"
+"""Where gRPC keeps the DNS names of a client's certificate, its authority being checked."""
 CARRIER: Final = session_pb2.DESCRIPTOR.services_by_name["CarrierService"].full_name
 Respond = Callable[[Reply], None]
 
@@ -70,16 +74,19 @@ async def serve_grpc(
     address: Address,
     endpoint: Endpoint,
     *,
+    credentials: Credentials | None = None,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves until cancelled; then takes no new calls, waits DRAIN_S for those in flight.
+
+    With credentials HOST:PORT is TLS, and clients need a certificate of the same authority with that role.
 
     Starts with the address in use, the port chosen if it was 0. ListenError. What the endpoint raises
     other than MalformedError is a bug of the server: it ends the carrier and comes out here.
     """
     side = SideLoop.hold()
     try:
-        server = _Server(address, endpoint, side)
+        server = _Server(address, endpoint, side, None if address.is_unix else credentials)
         try:
             task_status.started(await side.run(server.start))
             await server.failed.wait()
@@ -95,10 +102,12 @@ async def serve_grpc(
 class _Server:
     """Both halves; each method says who runs it: the side loop or trio."""
 
-    def __init__(self, address: Address, endpoint: Endpoint, side: SideLoop) -> None:
+    def __init__(
+        self, address: Address, endpoint: Endpoint, side: SideLoop, credentials: Credentials | None
+    ) -> None:
         self.address = address
         self.endpoint = endpoint
-        self.peer = UNIX_GRPC if address.is_unix else Peer("insecure", "grpc")
+        self._credentials = credentials
         self.failed = trio.Event()
         self.failure: BaseException | None = None
         self.to_loop = side.crossing
@@ -124,13 +133,21 @@ class _Server:
 
     def _bind(self) -> Address:
         try:
-            port = self._server.add_insecure_port(self.address.target)
+            port = self._add_port(self.address.target)
             if self.address.is_unix:
                 os.chmod(self.address.path, 0o600)  # its directory is 0700; this holds wherever it is
                 return self.address
         except (RuntimeError, OSError) as error:
             raise ListenError(f"cannot listen on {self.address}: {_reason(error)}") from None
         return Address(host=self.address.host, port=port)
+
+    def _add_port(self, target: str) -> Any:
+        ours = self._credentials
+        if ours is None:
+            return self._server.add_insecure_port(target)
+        pairs = [(ours.key, ours.certificate)]
+        credentials = grpc.ssl_server_credentials(pairs, ours.authority, require_client_auth=True)
+        return self._server.add_secure_port(target, credentials)
 
     def _register(self) -> tuple[str, ...]:
         services: dict[str, dict[str, Any]] = {}
@@ -152,12 +169,24 @@ class _Server:
             stream.stop_reading()
         await self._server.stop(0 if self.failure else DRAIN_S)
 
+    async def _peer(self, context: Any) -> Peer:
+        """Who calls; nobody whose certificate is not a client's gets further."""
+        if self._credentials is None:
+            return UNIX_GRPC if self.address.is_unix else INSECURE
+        names = [name.decode(errors="replace") for name in context.auth_context().get(NAMES, ())]
+        principal = principal_of(names)
+        if not principal:
+            trouble = role_trouble(names, CLIENT)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"it refuses our certificate: {trouble}")
+        return Peer(principal, "grpc")
+
     async def _hello(self, body: bytes, context: Any) -> bytes:
         try:
             request = HelloRequest.FromString(body)
         except DecodeError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        answer = await self._in_trio(lambda _: self.endpoint.hello(request, self.peer), context, at_once=True)
+        peer = await self._peer(context)
+        answer = await self._in_trio(lambda _: self.endpoint.hello(request, peer), context, at_once=True)
         return bytes(answer.SerializeToString())
 
     async def _unary(self, operation: Operation, body: bytes, context: Any) -> bytes:
@@ -169,11 +198,14 @@ class _Server:
         if not _carried(operation.opcode):
             refused = Reply(refusal=REFUSAL_UNSUPPORTED)
             return bytes(reply_to_unary(operation.opcode, refused).SerializeToString())
-        ask = partial(self.endpoint.submit, call, self.peer)
-        reply = await (self._deferred(ask, call, context) if operation.deferred else self._in_trio(ask, context))
+        peer = await self._peer(context)
+        ask = partial(self.endpoint.submit, call, peer)
+        reply = await (
+            self._deferred(ask, call, peer, context) if operation.deferred else self._in_trio(ask, context)
+        )
         return bytes(reply_to_unary(operation.opcode, reply).SerializeToString())
 
-    async def _deferred(self, ask: Callable[[Any], Any], call: Call, context: Any) -> Any:
+    async def _deferred(self, ask: Callable[[Any], Any], call: Call, peer: Peer, context: Any) -> Any:
         """A call that may wait for long: bounded apart from others, and abandoned with its rpc."""
         if self._waiting >= UNARY_DEFERRED_MAX:
             return Reply(refusal=REFUSAL_OVERLOADED)
@@ -182,7 +214,7 @@ class _Server:
             return await self._in_trio(ask, context)
         except asyncio.CancelledError:
             abandon = abandonment(call)
-            submit = partial(self.endpoint.submit, abandon, self.peer, lambda reply: None)
+            submit = partial(self.endpoint.submit, abandon, peer, lambda reply: None)
             self.to_trio.put(partial(self.guard, submit))
             raise
         finally:
@@ -221,7 +253,7 @@ class _Server:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
     async def _carry(self, _: object, context: Any) -> None:
-        stream = _Stream(self, context.write)
+        stream = _Stream(self, await self._peer(context), context.write)
         self._streams.add(stream)
         try:
             await context.send_initial_metadata(())  # tells the client that the stream stands
@@ -248,8 +280,9 @@ class _Server:
 class _Stream:
     """One Carry stream: frames in, submitted call by call within the bounds, completions out in frames."""
 
-    def __init__(self, server: _Server, write: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(self, server: _Server, peer: Peer, write: Callable[[bytes], Awaitable[None]]) -> None:
         self._server = server
+        self._peer = peer
         self._writer = FrameWriter(CarryResponse, batch.add_completion, batch.reply_size, write)
         self._reader: asyncio.Task[None] | None = None
         self._credits = asyncio.Semaphore(FRAMES_AHEAD)
@@ -376,7 +409,7 @@ class _Stream:
             # A malformed call is its session's end, not that of the other sessions on the stream.
             try:
                 batch.check_call(call)
-                self._server.endpoint.submit(call, self._server.peer, complete)
+                self._server.endpoint.submit(call, self._peer, complete)
             except MalformedError:
                 complete(Reply(refusal=REFUSAL_MALFORMED))
 

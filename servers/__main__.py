@@ -16,6 +16,7 @@ from pathlib import Path  # noqa: E402
 from typing import Final, NoReturn  # noqa: E402
 
 from ipc.address import parse_address  # noqa: E402
+from ipc.tls_files import VARIABLES, TlsFiles, TlsFilesError, chosen_files  # noqa: E402
 from servers.entry import Options, StartError  # noqa: E402
 from servers.process import Process, run  # noqa: E402
 from servers.quota import QUOTA_BYTES_MAX  # noqa: E402
@@ -35,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--listen", required=True, metavar="ADDR", help="HOST:PORT or unix:PATH")
     common.add_argument("--ring-only", action="store_true", help="no gRPC at unix:PATH, rings alone")
     common.add_argument("--insecure", action="store_true", help="listen beyond loopback without credentials")
+    for option, variable in VARIABLES.items():
+        common.add_argument(option, metavar="FILE", help=f"PEM; default: ${variable}")
     common.add_argument("--private", type=Path, metavar="DIR", help="end with the parent, remove DIR")
     common.add_argument("--parent", type=_natural, default=PARENT, metavar="PID", help="of --private")
     common.add_argument("--ready-fd", type=_natural, default=1, metavar="N", help='where to say "ready ADDR"')
@@ -61,6 +64,17 @@ def _natural(text: str) -> int:
     return int(text)
 
 
+def _tls(parser: argparse.ArgumentParser, options: argparse.Namespace) -> TlsFiles | None:
+    given = {"--tls-cert": options.tls_cert, "--tls-key": options.tls_key, "--tls-ca": options.tls_ca}
+    try:
+        files = chosen_files(given, os.environ)
+    except TlsFilesError as error:
+        parser.error(str(error))
+    if files is not None and options.insecure:
+        parser.error("--insecure together with --tls-cert: with credentials or without?")
+    return files
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The exit status. SystemExit on wrong usage."""
     parser = _parser()
@@ -71,8 +85,12 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--listen {error}")
     if options.ring_only and not address.is_unix:
         parser.error("--ring-only needs --listen unix:PATH")
-    if not (address.is_loopback or options.insecure):
-        parser.error(f"--listen {address} is beyond loopback: say --insecure if anyone may use this server")
+    tls = _tls(parser, options)
+    if not (address.is_loopback or options.insecure or tls is not None):
+        parser.error(
+            f"--listen {address} is beyond loopback: give --tls-cert, --tls-key and --tls-ca, "
+            "or say --insecure if anyone may use this server"
+        )
     logging.basicConfig(level=logging.WARNING, format=f"farcall: {options.kind} server: %(message)s")
     process = Process(
         kind=options.kind,
@@ -82,6 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
         ring_only=options.ring_only,
         private=options.private,
         ready_fd=options.ready_fd,
+        tls=tls,
     )
     try:
         run(process)

@@ -14,14 +14,18 @@ import stat
 import tempfile
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from ipc.address import Address
+from ipc.credentials import Credentials, CredentialsError, load
 from ipc.endpoint import Endpoint
 from ipc.ring_server import serve_rings
+from ipc.seams import HostClock
+from ipc.tls_files import TlsFiles
 from servers.dispatch import Dispatcher
 from servers.entry import Options, StartError, make_endpoint
 
@@ -42,10 +46,13 @@ class Process:
     ring_only: bool = False
     private: Path | None = None
     ready_fd: int = 1
+    tls: TlsFiles | None = None
+    """At HOST:PORT."""
 
 
 def run(process: Process) -> None:
     """Serves until told to stop. StartError if it cannot start."""
+    credentials = _credentials(process)
     with ExitStack() as ended:
         if process.private is not None:
             private = process.private.absolute()
@@ -59,7 +66,7 @@ def run(process: Process) -> None:
         _raise_file_limit()
         failure: BaseException | None = None
         try:
-            trio.run(_serve, process)
+            trio.run(_serve, process, credentials)
         except* StartError as group:
             failure = group
             while isinstance(failure, BaseExceptionGroup):
@@ -68,7 +75,16 @@ def run(process: Process) -> None:
             raise failure
 
 
-async def _serve(process: Process) -> None:
+def _credentials(process: Process) -> Credentials | None:
+    if process.tls is None or process.address.is_unix:
+        return None
+    try:
+        return load(process.tls, process.kind, HostClock())
+    except CredentialsError as error:
+        raise StartError(str(error)) from None
+
+
+async def _serve(process: Process, credentials: Credentials | None) -> None:
     with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
         endpoint, background = make_endpoint(process.kind, process.options)
         async with trio.open_nursery() as service:
@@ -77,7 +93,7 @@ async def _serve(process: Process) -> None:
                 async with trio.open_nursery() as carriers:
                     if process.private is not None:
                         carriers.start_soon(_wait_parent, process.parent, carriers.cancel_scope)
-                    address = await _listen(process, endpoint, carriers)
+                    address = await _listen(process, credentials, endpoint, carriers)
                     _announce(process.ready_fd, f"ready {address}\n")
                     async for _ in signals:
                         break
@@ -88,7 +104,9 @@ async def _serve(process: Process) -> None:
                 service.cancel_scope.cancel()
 
 
-async def _listen(process: Process, endpoint: Dispatcher, carriers: trio.Nursery) -> Address:
+async def _listen(
+    process: Process, credentials: Credentials | None, endpoint: Dispatcher, carriers: trio.Nursery
+) -> Address:
     """Starts the carriers; the address in use. StartError.
 
     Rings first: they find a living server at the same path, where gRPC would push it aside.
@@ -101,14 +119,16 @@ async def _listen(process: Process, endpoint: Dispatcher, carriers: trio.Nursery
             raise StartError(f"cannot listen on {address}: {error.strerror or error}") from None
     if process.ring_only:
         return address
-    return await _start_grpc(address, endpoint, carriers)
+    return await _start_grpc(address, credentials, endpoint, carriers)
 
 
-async def _start_grpc(address: Address, endpoint: Endpoint, carriers: trio.Nursery) -> Address:
+async def _start_grpc(
+    address: Address, credentials: Credentials | None, endpoint: Endpoint, carriers: trio.Nursery
+) -> Address:
     from ipc.grpc_server import ListenError, serve_grpc  # imports grpc: 130 ms that --ring-only saves
 
     try:
-        bound: Address = await carriers.start(serve_grpc, address, endpoint)
+        bound: Address = await carriers.start(partial(serve_grpc, address, endpoint, credentials=credentials))
     except ListenError as error:
         raise StartError(str(error)) from None
     return bound

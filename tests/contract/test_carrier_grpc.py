@@ -21,7 +21,8 @@ from ipc import batch
 from ipc.address import Address, parse_address
 from ipc.endpoint import Peer
 from ipc.greeting import ConnectError
-from ipc.grpc_client import UnaryChannel, check_health
+from ipc.grpc_channel import check_health
+from ipc.grpc_client import UnaryChannel
 from ipc.grpc_server import ListenError, serve_grpc
 from ipc.identity import identify
 from ipc.limits import BATCH_CALLS_MAX, BODY_BYTES_MAX, DATA_BYTES_MAX

@@ -28,6 +28,8 @@ class ByHand:
     address: str = ""
     within: tuple[str, ...] = ()
     """A command that runs the server's, and ends as it does."""
+    certificates: Path | None = None
+    """By TLS, with what `farcall certs` has made there."""
     crashes: list[str] = field(default_factory=list)
     """Where the servers so far were to be killed; empty if nowhere."""
 
@@ -38,6 +40,8 @@ class ByHand:
                 self.root = self.folder / "root"
                 self.root.mkdir()
             self._own = ("--state", self.folder / "state", "--root", self.root)
+        if self.certificates is not None:
+            self._own += tuple(tls_options(self.certificates / self.kind))
 
     def start(self, crash_at: str = "") -> Server:
         """A server that kills itself at that step; one that is ready, if there is none.
@@ -67,7 +71,8 @@ class ByHand:
     def options(self) -> list[str]:
         """Of `farcall run`, to use this server."""
         transport = "ring" if self.deployment == "ring" else "grpc"
-        return ["--transport", transport, f"--{self.kind}", self.address]
+        tls = tls_options(self.certificates / "client") if self.certificates is not None else []
+        return ["--transport", transport, f"--{self.kind}", self.address, *tls]
 
     @contextmanager
     def dying(self, points: list[str]) -> Iterator[None]:
@@ -100,6 +105,12 @@ class ByHand:
         assert not failures and not follower.is_alive(), failures
         assert self.crashes == [*points, ""]
         assert server.stop() == 0, server.errors()
+
+
+def tls_options(folder: Path) -> list[str]:
+    """Of `run`, `serve` and `doctor`, for the credentials in one of the folders of `farcall certs`."""
+    files = {"--tls-cert": "tls.crt", "--tls-key": "tls.key", "--tls-ca": "ca.crt"}
+    return [word for option, name in files.items() for word in (option, str(folder / name))]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -18,7 +18,8 @@ from farcall.v1.memory_pb2 import UsageRequest
 from farcall.v1.session_pb2 import SERVER_KIND_FILE, SERVER_KIND_MEMORY, Credentials, HelloRequest
 from ipc.address import parse_address
 from ipc.client import Client, SessionLostError
-from ipc.grpc_client import UnaryChannel, check_health
+from ipc.grpc_channel import check_health
+from ipc.grpc_client import UnaryChannel
 from ipc.identity import identify
 from ipc.limits import LEASE_MS, PROTOCOL_MAX, PROTOCOL_MIN
 from ipc.message import pack_call

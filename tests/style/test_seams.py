@@ -11,6 +11,8 @@ import pytest
 from tests.style.source import Module, product
 
 CLOCK = {
+    "client_vm/certificates.py": "dates of certificates, reckoned from the Clock it is given",
+    "ipc/credentials.py": "dates of certificates, compared with the Clock it is given",
     "ipc/seams.py": "the host's clocks behind the Clock protocol",
     "client_vm/worker.py": "the worker's own edge: hands its parts the host's sleep and processor time",
 }
@@ -36,6 +38,7 @@ SOCKETS = {
     "ipc/ring_client.py": "the control socket of a ring's handshake and its doorbell",
     "ipc/ring_server.py": "the listening control socket of rings and the doorbells",
     "ipc/served_ring.py": "a ring's control socket and doorbell",
+    "ipc/tls_probe.py": "one connection more, when gRPC could not make one, to say why",
     "servers/network/datagrams.py": "sends to guests' near ends",
     "servers/network/held.py": "near ends that this server holds",
     "servers/network/outside.py": "hosts beyond the guests' loopback, and published ports",
@@ -45,6 +48,7 @@ SOCKETS = {
 FILES = {
     "client_vm/abi/generate.py": "a developer's tool: reads kernel headers, writes tables",
     "client_vm/bench.py": "reads the shipped guest program, writes the figures asked for",
+    "client_vm/certificates.py": "writes certificates and keys into the directory asked for",
     "client_vm/command.py": "/dev/null in place of a closed stdout",
     "client_vm/doctor.py": "asks the host whether sockets have room in the temporary directory",
     "client_vm/host.py": "/proc/self/environ, which Python changes in os.environ",
@@ -52,6 +56,7 @@ FILES = {
     "client_vm/ptys.py": "pseudo-terminals of the host, which are the guest's",
     "client_vm/worker.py": "the controlling terminal, opened before the guest starts",
     "client_vm/workers.py": "its own children in /proc, which is where those nobody has told of can be seen",
+    "ipc/credentials.py": "reads certificates and keys",
     "ipc/ring_server.py": "makes and removes the control socket's path",
     "servers/file/extents.py": "large data in files of the state directory",
     "servers/file/lower.py": "the read-only layer beneath its root",
