@@ -14,12 +14,15 @@ MEASURES = "client_vm/bench.py"
 
 REGISTRY = re.compile(r"\b(?:(?:docker|ghcr|quay|gcr)\.io|registry\.[a-z0-9.-]+|[a-z0-9.-]*pypi\.org)\b")
 
+DEBIANS_DOCKER = (".ci/run", "docker.io")
+"""Debian's package of the daemon has a registry's name; nobody is asked by it."""
+
 COMMANDS = (
     "python3 -m venv --without-pip .venv && pip --python .venv install -q . && .venv/bin/farcall run -- ",
     "pip --python .venv install -q '.[test]' && .venv/bin/python -m pytest",
 )
 
-FOLDERS = ("proto", "ipc", "client_vm", "servers", "tests")
+FOLDERS = ("proto", "ipc", "client_vm", "servers", "deploy", "tests")
 
 
 def test_no_program_is_known_by_name() -> None:
@@ -48,6 +51,7 @@ def test_no_registry_host() -> None:
         for path in files
         if path.is_file() and path.suffix in texts and not skipped & set(path.parts)
         for match in REGISTRY.finditer(path.read_text(errors="replace"))
+        if (str(path.relative_to(CHECKOUT)), match[0]) != DEBIANS_DOCKER
     ]
     assert found == []
 
