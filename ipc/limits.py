@@ -41,5 +41,11 @@ HELLO_TIMEOUT_S: Final = 5.0
 LEASE_MS: Final = 15_000
 """Life of a session that no control socket keeps alive."""
 RENEW_INTERVAL_S: Final = 5.0
+ANSWER_LEASE_MS: Final = 5_000
+"""How long a client may believe answers that it keeps without another word of the server's. Below LEASE_MS."""
+ANSWERS_LEASED_MAX: Final = 65_536
+"""Inodes that the answers which one client keeps depend upon; beyond that answers are not to be kept."""
+QUESTIONS_MAX: Final = 8
+"""In one Consult."""
 REFUSAL_RETRY_S: Final = 0.01
 """Pause before a call is offered again that was refused as OVERLOADED or NOT_READY."""

@@ -17,6 +17,7 @@ import errno
 import struct
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -48,6 +49,7 @@ from servers.service import (
     Deferred,
     ErrnoError,
     Handler,
+    NotYetError,
     PackedHandler,
     Service,
     Session,
@@ -90,6 +92,16 @@ def decode_reply(record: bytes) -> Reply:
     return Reply(number, result, record[RECORD.size : data_at], record[data_at:])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Parked:
+    """A call that must not take effect yet (NotYetError)."""
+
+    call: Call
+    peer: Peer
+    complete: Callable[[Reply], None]
+    ready: Callable[[], bool]
+
+
 class Dispatcher:
     """The Endpoint of one service."""
 
@@ -114,6 +126,8 @@ class Dispatcher:
         self._busy = False
         self._late: deque[Callable[[], None]] = deque()
         """Answers to deferred calls that came while it was: they leave after what brought them about."""
+        self._parked: list[Parked] = []
+        """In the order in which they came."""
 
     def hello(self, request: HelloRequest, peer: Peer) -> HelloResponse:
         """Opens or resumes a session bound to the peer; Sessions.hello lists the refusals."""
@@ -130,10 +144,14 @@ class Dispatcher:
         self.sessions.drain()
         for live in list(self._live.values()):
             self.sessions.drop_deferred(live, REFUSAL_NOT_READY)
+        parked, self._parked = self._parked, []
+        for each in parked:
+            each.complete(Reply(refusal=REFUSAL_NOT_READY))
 
     def expire(self) -> None:
         """Ends the sessions whose lease has run out; to be called every sessions.EXPIRE_INTERVAL_S."""
         self._after(self.sessions.expire)
+        self._unpark()
 
     def submit(
         self, call: Call, peer: Peer, complete: Callable[[Reply], None], into: memoryview | None = None
@@ -153,6 +171,9 @@ class Dispatcher:
         self._busy = True
         try:
             reply = self._answer(call, peer, complete)
+        except NotYetError as error:
+            reply = None
+            self._park(Parked(replace(call, data=bytes(call.data)), peer, complete, error.ready))
         except BaseException:
             # The process ends, and carriers on their way down close sockets: nothing more may be written.
             self.sessions.drain()
@@ -163,6 +184,23 @@ class Dispatcher:
             complete(reply)
             step("reply")
         self._flush()
+        if self._parked:
+            self._unpark()
+
+    def _park(self, parked: Parked) -> None:
+        if self._draining:
+            self._late.append(partial(parked.complete, Reply(refusal=REFUSAL_NOT_READY)))
+        else:
+            self._parked.append(parked)
+
+    def _unpark(self) -> None:
+        """Makes the calls again whose time has come; each may have to wait anew."""
+        while not self._busy:
+            due = next((each for each in self._parked if each.ready()), None)
+            if due is None:
+                return
+            self._parked.remove(due)
+            self.submit(due.call, due.peer, due.complete)
 
     def _after(self, job: Callable[[], None]) -> None:
         """Does it, then sends the answers that it brought about."""

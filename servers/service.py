@@ -25,6 +25,15 @@ class ErrnoError(Exception):
         self.errno = errno
 
 
+class NotYetError(Exception):
+    """The call would change what somebody has a lease on. Everything is rolled back, as if it had not come yet;
+    it is made again once `ready` says so, which is asked after each call and every EXPIRE_INTERVAL_S."""
+
+    def __init__(self, ready: Callable[[], bool]) -> None:
+        super().__init__()
+        self.ready = ready
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """Whom a call acts for. Bound at Hello to the authenticated peer."""

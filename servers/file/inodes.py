@@ -72,6 +72,8 @@ class Inodes:
         self._inodes: dict[int, Inode | None] = {}
         self._dentries: dict[tuple[int, bytes], int | None] = {}
         self._devices: dict[int, int] = {}
+        self.changed: set[int] = set()
+        """Inodes that something was changed of since somebody emptied this (Consults.guarded)."""
         last = store.value("SELECT max(ino) FROM inode WHERE ino < ?", (ALIAS_FIRST,))
         floor = store.value("SELECT value FROM meta WHERE name = 'next_ino'") or NEW_FIRST
         # Numbers are taken in blocks, so that those of removed inodes do not come back either.
@@ -106,6 +108,7 @@ class Inodes:
             inode[:COLUMNS],
         )
         self._inodes[inode.ino] = inode
+        self.changed.add(inode.ino)
         return inode
 
     def drop(self, inode: Inode) -> None:
@@ -161,11 +164,13 @@ class Inodes:
             "INSERT OR REPLACE INTO dentry(parent, name, child) VALUES(?, ?, ?)", (parent, name, child)
         )
         self._dentries[parent, name] = child
+        self.changed.add(parent)
 
     def clear_name(self, parent: int, name: bytes) -> None:
         """This layer says nothing about the name any more."""
         self._store.execute("DELETE FROM dentry WHERE parent = ? AND name = ?", (parent, name))
         self._dentries[parent, name] = None
+        self.changed.add(parent)
 
     def names(self, parent: int) -> list[tuple[int, bytes, int]]:
         """(id, name, child) of every dentry beneath the directory, whiteouts included, in order of making."""

@@ -72,6 +72,10 @@ class Mappings:
     def has_any(self, session: int) -> bool:
         return session in self._mapped
 
+    def may_be_stored_to(self, ino: int) -> bool:
+        """Whether its bytes may change without a call."""
+        return any(self._users.get(ino, {}).values())
+
     def donate(self, session: Session, request: DonateRequest) -> WithDescriptor:
         """For private mappings: the lower file itself, with an offset of its own, or the memfd of a file that is
         mapped shared. EBADF; EMFILE; EOPNOTSUPP: its bytes are in neither, or the handle may not read."""
@@ -104,6 +108,8 @@ class Mappings:
         before = mine.get(inode.ino)
         if before is None and len(mine) >= MAPPINGS_MAX:
             raise ErrnoError(errno.ENOMEM)
+        if request.writable:
+            self._tree.inodes.changed.add(inode.ino)  # from now on, at any time
         if before is None or (request.writable and not before):
             self._add(session.number, inode.ino, inode.lower, request.writable)
         return MapSharedResponse(attributes=self._tree.attributes(inode))

@@ -9,6 +9,7 @@ from farcall.v1.session_pb2 import SERVER_KIND_FILE, ServerKind
 from ipc.operations import BY_NAME
 from ipc.seams import Clock, Random
 from servers.file.attributes import AttributeCalls
+from servers.file.consults import Consults
 from servers.file.directories import Directories
 from servers.file.extents import Extents
 from servers.file.files import Files
@@ -47,7 +48,8 @@ class FileService:
         self._lending = Lending(self.tree, random, self._files.gone)
         self.kind: ServerKind = SERVER_KIND_FILE
         self.ledger: Ledger = store
-        self.handlers: Mapping[int, Handler] = {
+        self._consults = Consults(self.tree, self._mappings, clock)
+        handlers: dict[int, Handler] = {
             **self._files.handlers,
             **AttributeCalls(self.tree, walker, self._files).handlers,
             **self._directories.handlers,
@@ -59,7 +61,10 @@ class FileService:
             **Names(self.tree, walker).handlers,
             **Xattrs(self.tree, walker).handlers,
         }
-        self.packed_handlers: Mapping[int, PackedHandler] = self._files.packed_handlers
+        self.handlers: Mapping[int, Handler] = self._consults.over(handlers, self._files.packed_handlers)
+        self.packed_handlers: Mapping[int, PackedHandler] = self._consults.guarded_packed(
+            self._files.packed_handlers
+        )
 
     def inherit(self, session: Session, request: InheritRequest) -> InheritResponse:
         """fork(2): the target gets every handle and mapping of the session. EPERM; EINVAL: it has some."""
@@ -81,6 +86,7 @@ class FileService:
         self._files.close_all(session)
         self._mappings.session_ended(session)
         self._lending.session_ended(session)
+        self._consults.session_ended(session)
 
     def close(self) -> None:
         """Gives back descriptors and the state; everything committed stays, what is in memfds included."""

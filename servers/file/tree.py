@@ -8,6 +8,7 @@ finds its children through it: renaming it moves one name.
 
 import errno
 import stat
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from farcall.v1.file_pb2 import Attributes
@@ -34,6 +35,10 @@ COOKIE_FIRST_MOUNT: Final = 1 << 39
 COOKIE_FIRST_ROW: Final = 1 << 40
 
 
+def unheeded(ino: int) -> None:
+    """Nobody wants to know what lookups go by."""
+
+
 class Entry(NamedTuple):
     cookie: int
     """Where reading goes on after this entry."""
@@ -55,6 +60,8 @@ class Tree:
         self.handles = handles
         self._clock = clock
         self.root_ino = lower.at(b"").ino
+        self.see: Callable[[int], None] = unheeded
+        """Is told of every inode that a lookup goes by."""
 
     def now_ns(self) -> int:
         return self._clock.realtime_ns()
@@ -62,10 +69,15 @@ class Tree:
     # Looking
 
     def root(self) -> Inode:
+        self.see(self.root_ino)
         return self.inodes.get(self.root_ino) or self.lower.at(b"")
 
     def inode(self, ino: int, lower: bytes | None) -> Inode:
         """An inode by its number and, in case it has no row, its lower path. ErrnoError (ESTALE)."""
+        self.see(ino)
+        return self._inode(ino, lower)
+
+    def _inode(self, ino: int, lower: bytes | None) -> Inode:
         row = self.inodes.get(ino)
         if row is not None:
             return row
@@ -84,6 +96,7 @@ class Tree:
 
     def child(self, directory: Inode, name: bytes) -> Inode | None:
         """What the name (neither "." nor "..") means in the directory, or None. ErrnoError."""
+        self.see(directory.ino)
         ino = self.inodes.lookup(directory.ino, name)
         if ino is not None:
             return None if ino == WHITEOUT else self.inode(ino, None)
@@ -92,19 +105,23 @@ class Tree:
         found = self.lower.child(directory.lower, name)
         if found is None:
             return None
+        self.see(found.ino)
         return self.inodes.get(found.ino) or found
 
     def parent(self, directory: Inode) -> Inode:
         """The directory above (the root's is itself). ErrnoError."""
+        self.see(directory.ino)
         if directory.ino == self.root_ino:
             return directory
         if directory.parent:
+            self.see(directory.parent)
             row = self.inodes.get(directory.parent)
             if row is None:
                 raise ErrnoError(errno.ENOENT, "removed directory")
             return row
         assert directory.lower is not None, "a directory from nowhere"
         found = self.lower.at(directory.lower.rpartition(b"/")[0])
+        self.see(found.ino)
         return self.inodes.get(found.ino) or found
 
     def name_of(self, directory: Inode) -> bytes:
@@ -154,7 +171,7 @@ class Tree:
             ]
         for row, name, child in rows:
             if child != WHITEOUT:
-                type_ = stat.S_IFMT(self.inode(child, None).mode)
+                type_ = stat.S_IFMT(self._inode(child, None).mode)  # which never changes
                 found.append(Entry(COOKIE_FIRST_ROW + row, name, child, type_))
         return found
 

@@ -864,3 +864,71 @@ class SyncMappingResponse(_message.Message):
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     outcome: _session_pb2.Outcome
     def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
+class Question(_message.Message):
+    __slots__ = ("opcode", "body")
+    OPCODE_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    opcode: int
+    body: bytes
+    def __init__(self, opcode: _Optional[int] = ..., body: _Optional[bytes] = ...) -> None: ...
+
+class ConsultRequest(_message.Message):
+    __slots__ = ("identity", "holder", "grant", "questions")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    QUESTIONS_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    holder: int
+    grant: int
+    questions: _containers.RepeatedCompositeFieldContainer[Question]
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., holder: _Optional[int] = ..., grant: _Optional[int] = ..., questions: _Optional[_Iterable[_Union[Question, _Mapping]]] = ...) -> None: ...
+
+class Consulted(_message.Message):
+    __slots__ = ("errno", "body", "inodes", "data")
+    ERRNO_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    INODES_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    errno: int
+    body: bytes
+    inodes: _containers.RepeatedScalarFieldContainer[int]
+    data: bytes
+    def __init__(self, errno: _Optional[int] = ..., body: _Optional[bytes] = ..., inodes: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class ConsultResponse(_message.Message):
+    __slots__ = ("outcome", "answers", "grant", "recalls", "lease_ms")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    RECALLS_FIELD_NUMBER: _ClassVar[int]
+    LEASE_MS_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    answers: _containers.RepeatedCompositeFieldContainer[Consulted]
+    grant: int
+    recalls: int
+    lease_ms: int
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., answers: _Optional[_Iterable[_Union[Consulted, _Mapping]]] = ..., grant: _Optional[int] = ..., recalls: _Optional[int] = ..., lease_ms: _Optional[int] = ...) -> None: ...
+
+class AwaitRecallRequest(_message.Message):
+    __slots__ = ("identity", "grant", "acknowledged")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    grant: int
+    acknowledged: int
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ..., grant: _Optional[int] = ..., acknowledged: _Optional[int] = ...) -> None: ...
+
+class AwaitRecallResponse(_message.Message):
+    __slots__ = ("outcome", "grant", "recalls", "inodes")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    RECALLS_FIELD_NUMBER: _ClassVar[int]
+    INODES_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    grant: int
+    recalls: int
+    inodes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ..., grant: _Optional[int] = ..., recalls: _Optional[int] = ..., inodes: _Optional[_Iterable[int]] = ...) -> None: ...
