@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from client_vm.lines import Line
+from farcall.v1 import session_pb2
 from farcall.v1.session_pb2 import REFUSAL_UNSUPPORTED, HelloRequest, HelloResponse, Outcome
 from ipc.address import Address
 from ipc.credentials import Credentials, Security
@@ -20,9 +21,10 @@ from ipc.endpoint import Endpoint, Peer
 from ipc.greeting import ConnectError, check_hello
 from ipc.ring_client import RingDescriptors
 from ipc.ring_server import RingServer
-from ipc.seams import Clock
+from ipc.seams import Clock, LeaseClock
 
 if TYPE_CHECKING:
+    from client_vm.caching_link import CachingLink
     from ipc.beside_grpc import PassingLink
     from ipc.grpc_client import GrpcLink
 
@@ -81,7 +83,7 @@ def local_peer() -> Peer:
 class LinkEndpoint:
     """A link as the endpoint of rings whose sessions were opened before they were made."""
 
-    def __init__(self, link: "GrpcLink | PassingLink") -> None:
+    def __init__(self, link: "GrpcLink | PassingLink | CachingLink") -> None:
         self.submit = link.submit
         self.closed = link.closed
 
@@ -95,11 +97,13 @@ class Gateway:
     """Opens the lines that end in this process.
 
     Pumps run among `tasks`, what they call among `services`, which outlive them; `ended` undoes the rest.
+    Sessions of this process's own act for `owner`, as the workers' do.
     """
 
     def __init__(
         self,
         clock: Clock,
+        owner: session_pb2.Credentials,
         *,
         services: trio.Nursery,
         tasks: trio.Nursery,
@@ -107,6 +111,7 @@ class Gateway:
         credentials: Credentials | None = None,
     ) -> None:
         self._clock = clock
+        self._owner = owner
         self._services = services
         self._tasks = tasks
         self._ended = ended
@@ -123,14 +128,31 @@ class Gateway:
             security = Security(self._credentials, kind)
         link = await GrpcLink.connect(address, self._clock, deadline=deadline, security=security)
         self._ended.push_async_callback(link.aclose)
-        if kind == "network" and not beside_grpc.has_way(address):
+        if beside_grpc.has_way(address):
+            return GatewayLine(link.hello, self._serve(LinkEndpoint(beside_grpc.PassingLink(link, self._tasks))))
+        if kind == "network":
             from client_vm.network_relay import NetworkRelay
 
             relay = NetworkRelay(LinkEndpoint(link), link.hello, self._tasks)
             self._ended.callback(relay.close)
             return GatewayLine(relay.greet, self._serve(relay))
-        passing = beside_grpc.PassingLink(link, self._tasks) if beside_grpc.has_way(address) else link
-        return GatewayLine(link.hello, self._serve(LinkEndpoint(passing)))
+        if kind == "file" and not address.is_unix:
+            return self._keeping(link)
+        return GatewayLine(link.hello, self._serve(LinkEndpoint(link)))
+
+    def _keeping(self, link: "GrpcLink") -> Line:
+        """To a file server on another host, whose answers are kept while they are certain."""
+        from client_vm.caching_link import CachingLink  # no other transport needs it
+
+        caching = CachingLink(link, LeaseClock())
+        self._tasks.start_soon(caching.keep, link.hello, self._owner)
+
+        async def hello(request: HelloRequest, timeout_s: float | None) -> HelloResponse:
+            response = await link.hello(request, timeout_s)
+            caching.opened(request, response)
+            return response
+
+        return GatewayLine(hello, self._serve(LinkEndpoint(caching)))
 
     def host(self, kind: str, state: Path, root: Path) -> Line:
         """A line to a service in this process, which is found by its entry point.

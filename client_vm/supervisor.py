@@ -129,6 +129,7 @@ class _Supervisor:
             gateway = partial(
                 Gateway,
                 self._clock,
+                self._credentials,
                 services=services,
                 tasks=tasks,
                 ended=ended,

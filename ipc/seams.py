@@ -36,6 +36,13 @@ class HostClock:
         return time.monotonic()
 
 
+class LeaseClock(HostClock):
+    """As HostClock, but the monotonic clock goes on while this host is suspended, as the server's does."""
+
+    def monotonic_s(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class HostRandom:
     """The host's getrandom(2)."""
 
