@@ -51,7 +51,7 @@ from farcall.v1.session_pb2 import (
 from ipc.endpoint import Peer
 from ipc.limits import DATA_BYTES_MAX
 from ipc.message import PACKED, Call, Reply, decode_request, pack_call
-from ipc.operations import BY_NAME
+from ipc.operations import BY_NAME, OPERATIONS
 from ipc.seams import Clock
 
 HEAD_BYTES: Final = 48 << 10
@@ -66,6 +66,7 @@ OFFSET_MAX: Final = (1 << 63) - 1
 
 _CHANGING: Final = OPEN_FLAG_CREATE | OPEN_FLAG_TRUNCATE | OPEN_FLAG_WRITE | OPEN_FLAG_TMPFILE
 _PREAD: Final = BY_NAME["PRead"]
+_DONATE: Final = BY_NAME["Donate"]
 _DIRECTORY: Final = BY_NAME["ReadDirectory"].opcode
 _PATH: Final = BY_NAME["GetPath"].opcode
 _ATTRIBUTES: Final = BY_NAME["GetAttributes"].opcode
@@ -111,7 +112,7 @@ class CachingLink:
             BY_NAME["Open"].opcode: self._open,
             BY_NAME["Close"].opcode: self._close,
             BY_NAME["Inherit"].opcode: self._inherit,
-            BY_NAME["Donate"].opcode: self._donate,
+            _DONATE.opcode: self._donate,
         }
         """Opcode -> what may answer the call, or see to its answer; False: it is the server's."""
 
@@ -142,6 +143,16 @@ class CachingLink:
         """A worker's session."""
         credentials = request.credentials.SerializeToString(deterministic=True)
         self._sessions.setdefault(response.session, _Session(credentials))
+
+    @staticmethod
+    def carries(opcode: int) -> bool:
+        """Whether a worker may use the operation: descriptors come from nowhere but `_donate`."""
+        operation = OPERATIONS.get(opcode)
+        return (
+            operation is not None
+            and opcode not in OURS
+            and (not operation.carries_descriptor or operation is _DONATE)
+        )
 
     async def keep(self, hello: Hello, credentials: Credentials) -> None:
         """Has the lease, as long as the server offers one, until cancelled."""

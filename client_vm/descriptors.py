@@ -276,14 +276,26 @@ class RemoteFile(OpenFile):
         elif whence in (common.SEEK_DATA, common.SEEK_HOLE):
             if offset < 0:
                 raise Errno(ENXIO)
-            hole = whence == common.SEEK_HOLE
-            offset = self.files.call(SeekRequest(handle=self.handle, offset=offset, hole=hole)).offset
+            offset = self._find(offset, whence == common.SEEK_HOLE)
         elif whence != common.SEEK_SET:
             raise Errno(EINVAL)
         if not 0 <= offset <= OFFSET_MAX:
             raise Errno(EINVAL)
         self.offset = offset
         return offset
+
+    def _find(self, offset: int, hole: bool) -> int:
+        """The next hole, or data. A server that cannot tell: all is data, as Linux has it then (lseek(2))."""
+        try:
+            found: int = self.files.call(SeekRequest(handle=self.handle, offset=offset, hole=hole)).offset
+        except Errno as error:
+            if error.errno != common.ENOSYS:
+                raise
+            size = self.attributes().size
+            if offset >= size:
+                raise Errno(ENXIO) from None
+            found = size if hole else offset
+        return found
 
     def attributes(self) -> Attributes:
         found: Attributes = self.files.call(GetAttributesRequest(place=self.place())).attributes
@@ -316,7 +328,8 @@ class RemoteFile(OpenFile):
         return bytes(answer.path)
 
     def unlock_records(self) -> None:
-        self.files.call(LockRequest(handle=self.handle, kind=LOCK_KIND_POSIX, type=LOCK_TYPE_UNLOCK))
+        if self.files.offers("Lock"):
+            self.files.call(LockRequest(handle=self.handle, kind=LOCK_KIND_POSIX, type=LOCK_TYPE_UNLOCK))
 
     def release(self) -> None:
         self.files.close(self.handle)

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from client_vm.abi.common import EIO, ENOSYS, EOPNOTSUPP
 from client_vm.errors import Errno
+from client_vm.offered import errno_without
 from farcall.v1.file_pb2 import Place
 from farcall.v1.kernel_pb2 import RingGrant
 from farcall.v1.session_pb2 import GoodbyeRequest
@@ -95,9 +96,18 @@ class FileServer:
     def new_handle(self) -> int:
         return self._client.new_handle()
 
+    def offers(self, *names: str) -> bool:
+        """Whether the server has these operations, as far as we know."""
+        return all(self._client.supports(BY_NAME[name]) for name in names)
+
     def call(self, request: Message, data: bytes = b"") -> Any:
         """Carries out an unpacked operation and returns its response message."""
-        return self._translated(lambda: self._client.call(request, data))[1]
+        try:
+            return self._translated(lambda: self._client.call(request, data))[1]
+        except Errno as error:
+            if error.errno == ENOSYS:
+                raise Errno(errno_without(type(request))) from None
+            raise
 
     def fetch(self, request: Message) -> int:
         """A descriptor beside a reply, the caller's; -1: this carrier passes none. Errno."""

@@ -150,6 +150,9 @@ class Gateway:
         async def hello(request: HelloRequest, timeout_s: float | None) -> HelloResponse:
             response = await link.hello(request, timeout_s)
             caching.opened(request, response)
+            offered = [code for code in response.opcodes if caching.carries(code)]
+            del response.opcodes[:]
+            response.opcodes.extend(offered)
             return response
 
         return GatewayLine(hello, self._serve(LinkEndpoint(caching)))

@@ -159,6 +159,8 @@ def of_file(process: "Process", file: RemoteFile, wants_write: bool) -> Segment:
     may_write = file.may_write
     if wants_write and not may_write:
         raise Errno(EACCES)
+    if not files.offers("MapShared", "FetchMapping", "Unmap", "SyncMapping"):
+        raise Errno(ENODEV)
     attributes = files.call(MapSharedRequest(handle=file.handle, writable=may_write)).attributes
     ino = attributes.ino
     known = process.mapped_files.get(ino)
@@ -166,6 +168,8 @@ def of_file(process: "Process", file: RemoteFile, wants_write: bool) -> Segment:
         return known
     descriptor = files.fetch(FetchMappingRequest(ino=ino))
     if descriptor < 0:
+        if known is None:
+            files.call(UnmapRequest(ino=ino))
         raise Errno(ENODEV)
     if known is not None:
         # What is mapped for reading stays so; from now on there are mappings to store through.

@@ -10,6 +10,7 @@ import trio
 
 from client_vm.control import ControlSocket
 from client_vm.lines import Line
+from client_vm.offered import check_core
 from farcall.v1.kernel_pb2 import KernelMessage, RingGrant, WorkerMessage
 from farcall.v1.session_pb2 import (
     REFUSAL_STALE_SESSION,
@@ -79,6 +80,11 @@ class Link:
     async def open(self, kind: ServerKind, timeout_s: float | None) -> tuple[RingGrant, RingDescriptors]:
         """A new session and its ring. ConnectError; OSError."""
         opened = await self._servers.lines[kind].open(self._servers.hello(kind), self.bell, timeout_s)
+        try:
+            check_core(kind, opened.response.opcodes)
+        except ConnectError:
+            opened.close()
+            raise
         return self._grant(kind, opened), opened
 
     async def send(self, message: KernelMessage, descriptors: Iterable[int] = ()) -> None:

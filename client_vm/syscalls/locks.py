@@ -3,11 +3,11 @@ tell. What stands on a descriptor of the host, pipes too, is locked there: it is
 """
 
 import fcntl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from client_vm.abi import common
-from client_vm.abi.common import EAGAIN, EBADF, EINVAL, ENOLCK, EOVERFLOW
+from client_vm.abi.common import EAGAIN, EBADF, EINVAL, ENOLCK, ENOSYS, EOVERFLOW
 from client_vm.descriptors import OFFSET_MAX, OpenFile, RemoteFile
 from client_vm.errors import Errno
 from client_vm.host_files import HostBacked, translated
@@ -186,7 +186,7 @@ def _lock(task: Task, file: RemoteFile, request: LockRequest, waits: bool) -> in
     except Errno as error:
         if error.errno != EAGAIN or not waits:
             raise
-    return _await_lock(file, request)
+    return _await_lock(task, file, request)
 
 
 def _attempt(file: RemoteFile, request: LockRequest) -> int:
@@ -196,7 +196,23 @@ def _attempt(file: RemoteFile, request: LockRequest) -> int:
     return 0
 
 
-def _await_lock(file: RemoteFile, request: LockRequest) -> Blocking:
+def _until_told(task: Task, file: RemoteFile, wanted: AwaitLockRequest) -> Iterator[Wait]:
+    """Until it is worth another try; a server that does not tell is tried again and again."""
+    try:
+        pending = file.files.begin(wanted)
+    except Errno as error:
+        if error.errno != ENOSYS:
+            raise
+        yield Wait(deadline=task.kernel.clock.monotonic_s() + HOST_RETRY_S)
+        return
+    try:
+        while not pending.over():
+            yield _RINGS
+    finally:
+        pending.abandon()
+
+
+def _await_lock(task: Task, file: RemoteFile, request: LockRequest) -> Blocking:
     """Until the lock is had. Errno: EDEADLK, ENOLCK; Interrupted."""
     wanted = AwaitLockRequest(
         handle=request.handle,
@@ -209,12 +225,7 @@ def _await_lock(file: RemoteFile, request: LockRequest) -> Blocking:
     file.users += 1
     try:
         while True:
-            pending = file.files.begin(wanted)
-            try:
-                while not pending.over():
-                    yield _RINGS
-            finally:
-                pending.abandon()
+            yield from _until_told(task, file, wanted)
             try:
                 return _attempt(file, request)
             except Errno as error:

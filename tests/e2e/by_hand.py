@@ -30,6 +30,8 @@ class ByHand:
     """A command that runs the server's, and ends as it does."""
     certificates: Path | None = None
     """By TLS, with what `farcall certs` has made there."""
+    lacking: tuple[str, ...] = ()
+    """Operations that it does not have."""
     crashes: list[str] = field(default_factory=list)
     """Where the servers so far were to be killed; empty if nowhere."""
 
@@ -53,7 +55,7 @@ class ByHand:
             listen = "127.0.0.1:0" if self.deployment == "grpc-tcp" else f"unix:{self.folder}/{self.kind}"
         self.crashes.append(crash_at)
         process = subprocess.Popen(
-            [*self.within, *command(self.kind, "--listen", listen, *self._own)],
+            [*self.within, *command(self.kind, "--listen", listen, *self._own, lacking=self.lacking)],
             env=environment(**{CRASH_AT: crash_at} if crash_at else {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,9 +32,10 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, **more}
 
 
-def command(*arguments: object) -> list[str]:
-    """`python -m servers ARGUMENTS`."""
-    return [sys.executable, "-m", "servers", *map(str, arguments)]
+def command(*arguments: object, lacking: Collection[str] = ()) -> list[str]:
+    """`python -m servers ARGUMENTS`; of a server without these operations, if there are any."""
+    module = ("tests.support.lacking", ",".join(lacking)) if lacking else ("servers",)
+    return [sys.executable, "-m", *module, *map(str, arguments)]
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

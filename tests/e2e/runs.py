@@ -34,11 +34,17 @@ ACTS = Path(__file__).with_name("guests") / "acts.c"
 
 def acts(arch: str = "x86_64") -> Path:
     """The guest of guests/acts.c, built if need be."""
+    return guest(ACTS.stem, arch)
+
+
+def guest(name: str, arch: str = "x86_64") -> Path:
+    """A guest of guests/, built if need be."""
+    source = ACTS.with_name(f"{name}.c")
     flags = ("-target", TRIPLES[arch], *KINDS["static"], *FLAGS)
-    key = hashlib.sha256(ACTS.read_bytes() + repr(flags).encode()).hexdigest()[:16]
-    target = CACHE / f"acts.{arch}.{key}"
+    key = hashlib.sha256(source.read_bytes() + repr(flags).encode()).hexdigest()[:16]
+    target = CACHE / f"{name}.{arch}.{key}"
     if not target.exists():
-        compile_to(target, ACTS, flags)
+        compile_to(target, source, flags)
     return target
 
 
