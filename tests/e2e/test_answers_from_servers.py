@@ -186,7 +186,7 @@ def stop(pid: int) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize(("kind", "order", "call"), [("file", b"s", "stat"), ("memory", b"m", "mmap")])
+@pytest.mark.parametrize(("kind", "order", "call"), [("file", b"o", "open"), ("memory", b"m", "mmap")])
 @pytest.mark.parametrize(("arch", "deployment"), list(itertools.product(ARCHS, DEPLOYMENTS[:3])))
 def test_a_guest_waits_for_a_stopped_server(
     runs: World, arch: str, deployment: str, kind: str, order: bytes, call: str

@@ -45,6 +45,12 @@ static int look(const char *path) {
     return stat(path, &status) ? errno : 0;
 }
 
+/* Nobody but the server can open a file; what stat(2) says may be known already. */
+static int opened(const char *path) {
+    int fd = open(path, O_RDONLY);
+    return fd < 0 || close(fd) ? errno : 0;
+}
+
 int main(int argc, char **argv) {
     char byte;
     say("up", -1);
@@ -52,6 +58,9 @@ int main(int argc, char **argv) {
         if (byte == 's') {
             say("stat", -1);
             say("stat", look(argc > 1 ? argv[1] : "/"));
+        } else if (byte == 'o') {
+            say("open", -1);
+            say("open", opened(argc > 1 ? argv[1] : "/"));
         } else if (byte == 'm') {
             say("mmap", -1);
             say("mmap", more());

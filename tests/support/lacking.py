@@ -19,7 +19,7 @@ def without(names: list[str]) -> None:
         init(self, service, *others)
         self.sessions._opcodes = [code for code in self.sessions._opcodes if code not in codes]
 
-    dispatch.Dispatcher.__init__ = lacking  # type: ignore[method-assign]
+    dispatch.Dispatcher.__init__ = lacking  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":
