@@ -60,6 +60,8 @@ AHEAD: Final = 4
 """Chunks that are asked for before somebody who reads on does."""
 ENTRIES_MAX: Final = 512
 """Of a directory, that come along."""
+KEYS_MAX: Final = 4096
+"""Answers that go with one handle, and are dropped with it."""
 PLAIN_S: Final = 1.0
 """How long a file is read as it is asked for whose bytes nobody may keep."""
 OFFSET_MAX: Final = (1 << 63) - 1
@@ -519,14 +521,16 @@ class CachingLink:
             if content.memfd < 0 and not self._contents.seal(content):
                 return Reply(errno.EOPNOTSUPP)
             descriptor = os.dup(content.memfd)
-        except OSError as error:
-            return Reply(error.errno or errno.EMFILE)
+        except OSError:
+            return Reply(errno.EOPNOTSUPP)  # no room for another descriptor: the file is read
         self._contents.touch(content, 0)
         return Reply(body=DonateResponse(attributes=attributes).SerializeToString(), descriptor=descriptor)
 
 
 def _own(file: _File, key: Hashable) -> Hashable:
     """A key of answers that go with the handle."""
+    if len(file.keys) >= KEYS_MAX:
+        file.keys.clear()  # their answers go when they are old enough
     file.keys.add(key)
     return key
 

@@ -128,6 +128,7 @@ class Dispatcher:
         """Answers to deferred calls that came while it was: they leave after what brought them about."""
         self._parked: list[Parked] = []
         """In the order in which they came."""
+        self._unparking = False
 
     def hello(self, request: HelloRequest, peer: Peer) -> HelloResponse:
         """Opens or resumes a session bound to the peer; Sessions.hello lists the refusals."""
@@ -184,7 +185,7 @@ class Dispatcher:
             complete(reply)
             step("reply")
         self._flush()
-        if self._parked:
+        if self._parked and not self._unparking:
             self._unpark()
 
     def _park(self, parked: Parked) -> None:
@@ -195,12 +196,16 @@ class Dispatcher:
 
     def _unpark(self) -> None:
         """Makes the calls again whose time has come; each may have to wait anew."""
-        while not self._busy:
-            due = next((each for each in self._parked if each.ready()), None)
-            if due is None:
-                return
-            self._parked.remove(due)
-            self.submit(due.call, due.peer, due.complete)
+        self._unparking = True
+        try:
+            while not self._busy:
+                due = next((each for each in self._parked if each.ready()), None)
+                if due is None:
+                    return
+                self._parked.remove(due)
+                self.submit(due.call, due.peer, due.complete)
+        finally:
+            self._unparking = False
 
     def _after(self, job: Callable[[], None]) -> None:
         """Does it, then sends the answers that it brought about."""
