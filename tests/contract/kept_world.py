@@ -101,6 +101,8 @@ class SimLink:
         self._stream = 0
         """Number of the stream; what an older one delivers goes nowhere."""
         self._sessions: dict[int, HelloRequest] = {}
+        self.orderly = False
+        """Nothing overtakes, as on a stream that is whole."""
         self.cuts = 0
         self.cut = False
         """Nothing passes; what was on its way is lost, and nobody notices until it is mended."""
@@ -150,6 +152,9 @@ class SimLink:
                 self._server.endpoint.sessions.renew(list(self._sessions), PEER)
 
     def _delay(self) -> float:
+        if self.orderly:
+            self._tags += 1
+            return LATENCY_S + self._tags * 1e-6
         return LATENCY_S * self._chances.random() * (40 if self._chances.random() < 0.05 else 1)
 
     def _send(self, tag: int) -> None:
@@ -202,7 +207,7 @@ class Actor:
 
     def __init__(self, caching: CachingLink, link: SimLink, clock: TrioClock) -> None:
         self._caching, self.link, self._clock = caching, link, clock
-        self._session = 0
+        self.session = 0
         self._seq = 0
         self._handles = 0
 
@@ -210,10 +215,10 @@ class Actor:
         request = HelloRequest(protocol_min=1, protocol_max=1, kind=SERVER_KIND_FILE, credentials=Credentials())
         response = await self.link.hello(request)
         self._caching.opened(request, response)
-        self._session = response.session
+        self.session = response.session
 
     async def call(self, call: Call) -> Reply:
-        call.session = self._session
+        call.session = self.session
         if OPERATIONS[call.opcode].recorded:
             self._seq += 1
             call.seq, call.digest = self._seq, digest(call.opcode, call.body, call.data)

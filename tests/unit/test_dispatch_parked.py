@@ -1,4 +1,4 @@
-"""The dispatcher: calls that must not take effect yet (NotYetError) leave no trace, and are made again in time."""
+"""The dispatcher: calls that must not take effect yet (NotYetError) leave no trace, and are made again later."""
 
 from dataclasses import dataclass, field
 
