@@ -366,9 +366,10 @@ def _become_program(task: Task, prepared: Prepared) -> None:
     _leave_robust_list(task)
     process.tasks = {process.pid: task}
     task.tid = process.pid
-    process.fds.close_for_exec()
     try:
-        kernel.house.renew_memory(task, prepared)
+        with process.files.together():
+            process.fds.close_for_exec()
+            kernel.house.renew_memory(task, prepared)
         load_into(process, prepared, kernel.random)
     except Errno:
         raise GuestExit(0, common.SIGKILL) from None
