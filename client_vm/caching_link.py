@@ -8,9 +8,8 @@ there, and then either certain or a question of its own.
 """
 
 import errno
-import os
 import stat
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
@@ -18,8 +17,9 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from client_vm.answers import Answers
-from client_vm.consulting import GATEWAY_PEER, OURS, Asked, Consulting, Downlink, Hello
+from client_vm.consulting import OURS, Asked, Consulting, Downlink, Hello
 from client_vm.contents import CHUNK_BYTES, DONATED_BYTES_MAX, Content, Contents
+from client_vm.fetching import Fetching
 from farcall.v1.file_pb2 import (
     OPEN_FLAG_CREATE,
     OPEN_FLAG_DIRECTORY,
@@ -31,7 +31,6 @@ from farcall.v1.file_pb2 import (
     OPEN_FLAG_WRITE,
     Attributes,
     Consulted,
-    DonateResponse,
     GetAttributesRequest,
     GetAttributesResponse,
     GetPathRequest,
@@ -50,7 +49,7 @@ from farcall.v1.session_pb2 import (
 )
 from ipc.endpoint import Peer
 from ipc.limits import DATA_BYTES_MAX
-from ipc.message import PACKED, Call, Reply, decode_request, pack_call
+from ipc.message import PACKED, Call, Reply, decode_request
 from ipc.operations import BY_NAME, OPERATIONS
 from ipc.seams import Clock
 
@@ -103,6 +102,7 @@ class CachingLink:
         self._link = link
         self._clock = clock
         self._contents = Contents()
+        self._fetching = Fetching(link, self._contents)
         self._answers = Answers(self._contents.drop)
         self._consulting = Consulting(link, clock, self._answers, self._once_more)
         self._sessions: dict[int, _Session] = {}
@@ -415,7 +415,7 @@ class CachingLink:
         index = offset // CHUNK_BYTES
         self._contents.touch(content, index)
         if reads_on:
-            self._fetch(asked.call.session, handle, content, range(index, index + 1 + AHEAD))
+            self._fetching.fetch(asked.call.session, handle, content, range(index, index + 1 + AHEAD))
         self._consulting.renew(asked.call.session)
         asked.complete(Reply(0, len(data), data=data))
         return True
@@ -424,49 +424,14 @@ class CachingLink:
         """Has the bytes fetched, and those that follow, and serves the call when they are here."""
         handle, offset, count = PACKED.unpack(asked.call.body)
         first, last = offset // CHUNK_BYTES, (offset + max(count, 1) - 1) // CHUNK_BYTES
-        self._fetch(asked.call.session, handle, content, range(first, last + 1 + AHEAD))
+        self._fetching.fetch(asked.call.session, handle, content, range(first, last + 1 + AHEAD))
 
         def here() -> None:
             attributes = self._attributes(file.ino)
             if attributes is None or not content.alive or not self._served(asked, content, file, False):
                 self._pass_on(asked)
 
-        self._when_here(content, range(first, last + 1), here)
-
-    def _fetch(self, session: int, handle: int, content: Content, indices: range) -> None:
-        """Asks for the chunks that are neither here nor on their way."""
-        if content.memfd >= 0:
-            return
-        for index in indices:
-            if index >= content.chunk_count or index in content.chunks or index in content.coming:
-                continue
-            content.coming[index] = []
-            call = pack_call(_PREAD, handle, index * CHUNK_BYTES, content.room_of(index))
-            call.session = session
-            self._link.submit(call, GATEWAY_PEER, partial(self._fetched, content, index))
-
-    def _fetched(self, content: Content, index: int, reply: Reply) -> None:
-        if not reply.errno and not reply.refusal and len(reply.data) == content.room_of(index):
-            self._contents.add(content, index, bytes(reply.data))
-        for tell in content.coming.pop(index):
-            tell()
-
-    @staticmethod
-    def _when_here(content: Content, indices: Iterable[int], here: Callable[[], None]) -> None:
-        """Calls `here` when none of the chunks is on its way any more."""
-        awaited = [index for index in indices if index in content.coming]
-        left = len(awaited)
-
-        def one() -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                here()
-
-        for index in awaited:
-            content.coming[index].append(one)
-        if not awaited:
-            here()
+        self._fetching.when_here(content, range(first, last + 1), here)
 
     # Pages
 
@@ -508,23 +473,13 @@ class CachingLink:
         if head is not None and len(head.body) == attributes.size:
             self._contents.add(content, 0, head.body)
         every = range(content.chunk_count)
-        self._fetch(asked.call.session, handle, content, every)
+        self._fetching.fetch(asked.call.session, handle, content, every)
 
         def here() -> None:
             certain = content.alive and self._attributes(file.ino) is not None
-            asked.complete(self._donation(content, attributes) if certain else Reply(errno.EOPNOTSUPP))
+            asked.complete(self._fetching.donation(content, attributes) if certain else Reply(errno.EOPNOTSUPP))
 
-        self._when_here(content, every, here)
-
-    def _donation(self, content: Content, attributes: Attributes) -> Reply:
-        try:
-            if content.memfd < 0 and not self._contents.seal(content):
-                return Reply(errno.EOPNOTSUPP)
-            descriptor = os.dup(content.memfd)
-        except OSError:
-            return Reply(errno.EOPNOTSUPP)  # no room for another descriptor: the file is read
-        self._contents.touch(content, 0)
-        return Reply(body=DonateResponse(attributes=attributes).SerializeToString(), descriptor=descriptor)
+        self._fetching.when_here(content, every, here)
 
 
 def _own(file: _File, key: Hashable) -> Hashable:
