@@ -4,10 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from client_vm import passed
 from client_vm.abi import common
 from client_vm.abi.common import EAFNOSUPPORT, EAGAIN, EFAULT, EINVAL
 from client_vm.arguments import InBuffer, OutBuffer
 from client_vm.errors import Errno
+from client_vm.inet_passing import PASSED
 from client_vm.inet_sockets import make_inet_socket
 from client_vm.process import Task
 from client_vm.sockets import OPTION_BYTES_MAX, Socket
@@ -36,6 +38,7 @@ FAMILIES: Final[dict[int, Factory]] = {
 }
 """Whose sockets there are."""
 PAIRS: Final[dict[int, PairFactory]] = {common.AF_UNIX: socket_pair}
+passed.KINDS.extend(PASSED)
 _KNOWN: Final = frozenset((*FAMILIES, *PAIRS))
 
 
