@@ -1,6 +1,8 @@
 """Ports of this host that lead to guests (`farcall run -p`)."""
 
 import errno
+import socket
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -16,6 +18,21 @@ PUBLISHED_MAX: Final = 256
 """Ports of one session."""
 
 
+@dataclass(eq=False, slots=True)
+class _Port:
+    """One that is published."""
+
+    listener: socket.socket
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    is_served: bool = False
+
+    def close(self) -> None:
+        """Given back."""
+        self.scope.cancel()
+        if not self.is_served:
+            self.listener.close()
+
+
 class Publishing:
     """Which session has published what."""
 
@@ -24,7 +41,7 @@ class Publishing:
         self._outside = outside
         self._start = start
         self._allowed = allowed
-        self._published: dict[int, list[trio.CancelScope]] = {}
+        self._published: dict[int, list[_Port]] = {}
 
     def publish(self, session: Session, request: PublishRequest) -> PublishResponse:
         """Takes connections to a port of this host, until the session ends. EPERM, EINVAL, ENFILE; EADDRINUSE,
@@ -43,11 +60,14 @@ class Publishing:
             listener, name = listen(Name(host, request.address.port))
         except OSError as error:
             raise ErrnoError(error.errno or errno.EADDRNOTAVAIL) from None
-        scope = trio.CancelScope()
-        mine.append(scope)
+        published = _Port(listener)
+        mine.append(published)
 
         async def serve() -> None:
-            with scope:
+            if published.scope.cancel_called:
+                return
+            published.is_served = True
+            with published.scope:
                 await self._outside.publish(
                     listener, lambda peer: self._streams.accept_from(peer, request.port, session.principal)
                 )
@@ -57,5 +77,11 @@ class Publishing:
 
     def session_ended(self, session: Session) -> None:
         """Its ports are given back."""
-        for scope in self._published.pop(session.number, ()):
-            scope.cancel()
+        for published in self._published.pop(session.number, ()):
+            published.close()
+
+    def close(self) -> None:
+        """The server stops."""
+        for number in list(self._published):
+            for published in self._published.pop(number):
+                published.close()

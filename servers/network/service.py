@@ -83,6 +83,7 @@ class NetworkService:
 
     def close(self) -> None:
         """All sockets are closed."""
+        self._publishing.close()
         self._held.close()
         self._sockets.shut()
         self._ends.close()

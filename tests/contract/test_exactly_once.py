@@ -11,8 +11,10 @@ import pytest
 from google.protobuf.message import Message
 
 from farcall.v1 import file_pb2, memory_pb2
+from farcall.v1 import network_pb2 as net
 from farcall.v1.session_pb2 import (
     SERVER_KIND_FILE,
+    SERVER_KIND_NETWORK,
     Credentials,
     HelloRequest,
     HelloResponse,
@@ -29,6 +31,8 @@ from servers.file.service import open_file_service
 from servers.file.store import Store
 from servers.ledger import MemoryLedger
 from servers.memory import MemoryService
+from servers.network.addresses import Egress
+from servers.network.service import NetworkService
 from servers.service import Handler, PackedHandler, Service
 from tests.contract.carriers import CARRIERS, CLIENT_LIMIT_S, Carrier
 from tests.faults import FaultyEndpoint
@@ -40,6 +44,8 @@ TMPFILE = file_pb2.OPEN_FLAG_WRITE | file_pb2.OPEN_FLAG_TMPFILE
 XATTR_CREATE = file_pb2.XATTR_FLAG_CREATE
 HEIR, HEIR_SECRET = 2, (2).to_bytes(16, "little")
 """The second session of a service, as CountingRandom has it."""
+TICKET = (2).to_bytes(16, "little")
+"""The first that a file server lends by."""
 FIRST_INO = 1 << 56
 """Of the first file that a fresh state makes."""
 
@@ -78,6 +84,8 @@ def file_requests() -> list[tuple[Message, bytes]]:
         (file_pb2.MapSharedRequest(handle=1, writable=True), b""),
         (file_pb2.InheritRequest(target_session=HEIR, target_secret=HEIR_SECRET), b""),
         (file_pb2.UnmapRequest(ino=FIRST_INO), b""),
+        (file_pb2.LendRequest(handle=1), b""),
+        (file_pb2.RedeemRequest(ticket=TICKET, handle=7), b""),
         (file_pb2.CloseRequest(handle=2), b""),
         # An errno is a result, too.
         (file_pb2.MakeDirectoryRequest(place=place(b"/d"), mode=0o755), b""),
@@ -96,6 +104,53 @@ def memory_requests() -> list[tuple[Message, bytes]]:
         memory_pb2.DropSegmentRequest(segment=1 << 40),
     )
     return [(request, b"") for request in requests]
+
+
+def network_requests() -> list[tuple[Message, bytes]]:
+    """The same of the network server. The host's ports are published by its own tests: no number is certain."""
+    one, two, three = (number.to_bytes(16, "big") for number in (1, 2, 3))
+    v4, stream, datagram = net.ADDRESS_FAMILY_IPV4, net.SOCKET_KIND_STREAM, net.SOCKET_KIND_DATAGRAM
+    address = net.SocketAddress(host=bytes((127, 0, 0, 1)), port=7000)
+    requests: tuple[Message, ...] = (
+        net.HoldSocketRequest(socket=one, family=v4, kind=stream),
+        net.HoldSocketRequest(socket=two, family=v4, kind=stream),
+        net.HoldSocketRequest(socket=three, family=v4, kind=datagram),
+        net.BindRequest(socket=one, address=address),
+        net.ListenRequest(socket=one, backlog=3),
+        net.ConnectRequest(socket=two, address=address),
+        net.DropSocketRequest(socket=three),
+        net.PublishRequest(address=address, port=7000),
+    )
+    more = [
+        (net.DeliverRequest(socket_high=0, socket_low=2, position=0), b"delivered"),
+        (net.DeliverRequest(socket_high=0, socket_low=2, position=9), b" once"),
+        (net.HalfCloseRequest(socket=two), b""),
+    ]
+    return [(request, b"") for request in requests] + more
+
+
+def open_network(directory: Path) -> Service:
+    egress = Egress((), lambda _: False)
+    return NetworkService(
+        MemoryLedger(ManualClock(), CountingRandom()), CountingRandom(), egress, may_publish=False
+    )
+
+
+def network_effects(service: Service) -> dict[str, object]:
+    """What the sockets of network_requests are, and what has come through them."""
+    session = service.ledger.sessions()[0]
+    collect = service.packed_handlers[BY_NAME["Collect"].opcode]
+    one = (1).to_bytes(16, "big")
+    found = service.handlers[BY_NAME["DescribeSocket"].opcode](session, net.DescribeSocketRequest(socket=one))
+    connections: list[bytes] = []
+    came = b""
+    while accepted := bytes(collect(session, 0, 1, len(connections), b"", None)[1]):
+        connections.append(accepted)
+        name = net.Connection.FromString(accepted).socket
+        halves = int.from_bytes(name[:8], "big"), int.from_bytes(name[8:], "big")
+        while piece := bytes(collect(session, *halves, len(came), b"", None)[1]):
+            came += piece
+    return {"listening": str(found), "connections": connections, "came": came}
 
 
 def open_file(directory: Path) -> Service:
@@ -150,7 +205,7 @@ class Greeting(FaultyEndpoint):
         return answer
 
 
-TABLES = ("inode", "dentry", "extent", "xattr", "description", "handle", "lock", "mapping")
+TABLES = ("inode", "dentry", "extent", "xattr", "description", "handle", "lock", "mapping", "lent")
 """Of the file server's store: all its effects. The others are sessions, slots and numbers of host devices."""
 
 
@@ -161,6 +216,8 @@ def effects(service: Service, directory: Path) -> dict[str, object]:
             table: sorted(service.ledger.execute(f"SELECT * FROM {table}"), key=repr) for table in TABLES
         }
         return rows | {"data": (directory / "state" / DATA_FILE).read_bytes()}
+    if service.kind == SERVER_KIND_NETWORK:
+        return network_effects(service)
     usage = service.handlers[BY_NAME["Usage"].opcode](service.ledger.sessions()[0], memory_pb2.UsageRequest())
     assert isinstance(usage, memory_pb2.UsageResponse)
     return {"usage": usage.SerializeToString(deterministic=True)}
@@ -180,12 +237,13 @@ def undisturbed(service: Service, requests: list[tuple[Message, bytes]], directo
         return replies, effects(service, directory)
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "network"])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Audited, list[Any], Outcome]]:
     """A service, its requests, and what comes of them undisturbed."""
     opened, requests = {
         "file": (open_file, file_requests()),
         "memory": (open_memory, memory_requests()),
+        "network": (open_network, network_requests()),
     }[request.param]
     expected = undisturbed(opened(tmp_path / "twin"), requests, tmp_path / "twin")
     service = Audited(opened(tmp_path / "real"))
@@ -237,7 +295,8 @@ async def test_lost_and_doubled(
 
 
 def test_no_mutating_operation_is_left_out() -> None:
-    sent = {encode_request(*request).opcode for request in (*file_requests(), *memory_requests())}
-    servers = ("farcall.v1.FileService", "farcall.v1.MemoryService")
+    requests = (*file_requests(), *memory_requests(), *network_requests())
+    sent = {encode_request(*request).opcode for request in requests}
+    servers = ("farcall.v1.FileService", "farcall.v1.MemoryService", "farcall.v1.NetworkService")
     recorded = {op.opcode for op in OPERATIONS.values() if op.recorded and op.service in servers}
     assert sent == recorded

@@ -42,6 +42,7 @@ SOCKETS = {
     "servers/network/datagrams.py": "sends to guests' near ends",
     "servers/network/held.py": "near ends that this server holds",
     "servers/network/outside.py": "hosts beyond the guests' loopback, and published ports",
+    "servers/network/publishing.py": "listening sockets of published ports",
     "servers/network/service.py": "hands near ends on",
     "servers/network/sockets.py": "the far ends of guests' sockets",
 }
