@@ -4,7 +4,7 @@ The layouts themselves are generated (client_vm.abi.generate) into common, x86_6
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -39,7 +39,7 @@ class Struct:
     in order of `names`, for hot paths. Bytes that no field covers are written as zero and ignored on reading.
     """
 
-    __slots__ = ("_defaults", "codec", "fields", "name", "names", "size")
+    __slots__ = ("_defaults", "_is_plain", "codec", "fields", "name", "names", "size")
 
     def __init__(self, name: str, size: int, rows: tuple[FieldRow, ...]) -> None:
         """`rows` in order of offset, without overlap; ValueError otherwise."""
@@ -57,6 +57,7 @@ class Struct:
         self.fields: Final[Mapping[str, Field]] = {field.name: field for field in fields}
         self.names: Final = tuple(field.name for field in fields)
         self.codec: Final = struct.Struct(f"{code}{size - end}x")
+        self._is_plain: Final = all(field.kind != "b" for field in fields)
         self._defaults: Final[dict[str, int | bytes]] = {f.name: b"" if f.kind == "b" else 0 for f in fields}
 
     def __repr__(self) -> str:
@@ -74,7 +75,9 @@ class Struct:
         """Field name -> int (bytes for arrays). struct.error if fewer than `size` bytes follow offset."""
         return dict(zip(self.names, self.codec.unpack_from(data, offset), strict=True))
 
-    def _ordered(self, values: dict[str, int | bytes]) -> list[int | bytes]:
+    def _ordered(self, values: dict[str, int | bytes]) -> Iterable[int | bytes]:
+        if self._is_plain and tuple(values) == self.names:
+            return values.values()  # what there is to check, the codec checks
         unknown = values.keys() - self._defaults.keys()
         if unknown:
             raise TypeError(f"struct {self.name} has no field {', '.join(sorted(unknown))}")

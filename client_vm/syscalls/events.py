@@ -59,16 +59,16 @@ def epoll_create1(task: Task, flags: int) -> int:
 
 def epoll_ctl(task: Task, instance: int, operation: int, fd: int, event: InBuffer) -> int:
     struct = task.architecture.abi.epoll_event
-    wanted = {"events": 0, "data": 0}
+    events = data = 0
     if operation != common.EPOLL_CTL_DEL:
-        wanted = struct.unpack(event.whole(struct.size))
+        events, data = struct.codec.unpack(event.whole(struct.size))
     poll_file = _pointed(task, instance)
     file = _pointed(task, fd)
     if not isinstance(file, HostBacked) or file.readiness() is None:
         raise Errno(EPERM)
     if not isinstance(poll_file, EventPoll) or poll_file is file:
         raise Errno(EINVAL)
-    poll_file.control(operation, fd, file, wanted["events"], wanted["data"])
+    poll_file.control(operation, fd, file, events, data)
     return 0
 
 
@@ -107,7 +107,7 @@ def _epoll_wait(task: Task, fd: int, pointer: OutBuffer, count: int, deadline: f
         if found and not room:
             raise Errno(EFAULT)
         if found:
-            pointer.put(b"".join(struct.pack(events=events, data=data) for events, data in found))
+            pointer.put(b"".join([struct.codec.pack(*event) for event in found]))
         return len(found)
 
     wait = Wait(((instance.descriptor, common.POLLIN),), deadline, restart=Restart.NEVER)
