@@ -25,15 +25,19 @@ pytestmark = pytest.mark.timeout(600)
 SOURCES = debian.SOURCES / "network"
 COMMON = (SOURCES / "common.sh").read_text()
 SCRIPTS = tuple(sorted(path.stem for path in SOURCES.glob("*.sh") if path.stem != "common"))
-CORE = ("nc", "python", "redis", "socat")
-"""Under every deployment."""
+CORE = {
+    "ring": SCRIPTS,
+    "grpc-unix": ("nc", "python"),
+    "grpc-tcp": ("large", "nc", "redis", "socat"),
+    "inproc": ("nc",),
+}
 LIMIT_S = 200
 ENVIRONMENT = {"PATH": debian.PATH, "LC_ALL": "C", "TZ": "UTC", "HOME": "/tmp"}
 CASES = [
     pytest.param(arch, deployment, script, id=f"{arch}-{deployment}-{script}")
     for arch, deployment in itertools.product(ARCHS, harness.DEPLOYMENTS)
     for script in SCRIPTS
-    if deployment == "ring" or script in CORE
+    if script in CORE[deployment]
 ]
 
 
