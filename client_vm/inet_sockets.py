@@ -20,7 +20,7 @@ from client_vm.waiting import Blocking, WouldBlock
 from farcall.v1 import network_pb2 as pb
 from ipc.datagrams import HEADER_BYTES, PAYLOAD_BYTES_MAX, Header, decode_header
 from ipc.passing import close_all, receive_descriptors
-from ipc.rendezvous import RECORD_BYTES
+from ipc.records import RECORD_BYTES, decode_record
 
 if TYPE_CHECKING:
     from client_vm.process import Task
@@ -268,9 +268,8 @@ class InetStream(InetSocket):
         if len(descriptors) != 1:
             close_all(descriptors)
             raise Errno(common.EMFILE)
-        size = int.from_bytes(record[:2], "little")
         try:
-            connection = pb.Connection.FromString(record[2 : 2 + size])
+            connection = pb.Connection.FromString(decode_record(record))
         except DecodeError:
             close_all(descriptors)
             raise Errno(common.ECONNABORTED) from None

@@ -31,7 +31,8 @@ from ipc.identity import identify
 from ipc.limits import HELLO_TIMEOUT_S, REFUSAL_RETRY_S, SLOTS_MAX
 from ipc.message import Call, Reply, decode_request, decode_response, encode_request, pack_call
 from ipc.operations import BY_REQUEST, OPERATIONS
-from ipc.rendezvous import BACKLOG_MAX, PACKETS, STREAM, Backlog, FarEnds, make_ends
+from ipc.records import encode_record
+from ipc.rendezvous import BACKLOG_MAX, PACKETS, STREAM, Backlog, FarEnds, drain, make_ends, send_all
 
 PIECE_BYTES: Final = 256 << 10
 """Of what a guest sends, in one message."""
@@ -207,7 +208,7 @@ class NetworkRelay:
         relayed, session = self._relayed.get(request.socket), self._session
         if relayed is not None and session is not None and relayed.is_stream:
             if reply.errno and call.opcode == _CONNECT and request.blocked:
-                _drain(relayed.far)
+                drain(relayed.far)
             elif not reply.errno and not reply.refusal:
                 if call.opcode == _LISTEN:
                     self._listen(session, relayed)
@@ -269,7 +270,7 @@ class NetworkRelay:
     ) -> None:
         if not response.pending:
             if request.blocked:
-                _drain(relayed.far)
+                drain(relayed.far)
             self._move(session, relayed)
         elif request.blocked and not relayed.pending:
             relayed.pending = True
@@ -284,7 +285,7 @@ class NetworkRelay:
                 break
             if not found.pending:
                 relayed.pending = False
-                _drain(relayed.far)
+                drain(relayed.far)
                 if not found.error and not relayed.hung_up:
                     self._move(session, relayed)
                 return
@@ -360,7 +361,7 @@ class NetworkRelay:
                     far.shutdown(socket.SHUT_WR)
                     return
                 position += len(data) if relayed.is_stream else 1
-                await _give(far, data)
+                await send_all(far, data)
             except OSError:
                 with suppress(OSError):
                     far.shutdown(socket.SHUT_RDWR)
@@ -397,7 +398,7 @@ class NetworkRelay:
             self._tasks.start_soon(self._refuse, session, capability)
             return
         try:
-            taken = relayed.backlog.offer(len(encoded).to_bytes(2, "little") + encoded, near.fileno())
+            taken = relayed.backlog.offer(encode_record(encoded), near.fileno())
         except OSError:
             taken = False
         if not taken:
@@ -426,19 +427,3 @@ class NetworkRelay:
                         relayed.tell()
         except (LostError, OSError):
             self._lose(session)
-
-
-async def _give(far: socket.socket, data: memoryview) -> None:
-    """OSError."""
-    while data:
-        try:
-            data = data[far.send(data, socket.MSG_NOSIGNAL) :]
-        except BlockingIOError:
-            await trio.lowlevel.wait_writable(far)
-
-
-def _drain(far: socket.socket) -> None:
-    """Drops what is in a far end, which is no data: the near end can be written to again."""
-    with suppress(OSError):
-        while far.recv(PIECE_BYTES):
-            pass

@@ -6,7 +6,7 @@ import struct
 from typing import Final, NamedTuple
 
 from client_vm.abi import common
-from ipc.rendezvous import RECORD_BYTES
+from ipc.records import RECORD_BYTES
 
 ADDRESS_BYTES_MAX: Final = common.sockaddr_un.size
 NO_NAME: Final = common.AF_UNIX.to_bytes(2, "little")

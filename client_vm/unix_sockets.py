@@ -32,7 +32,7 @@ from client_vm.unix_records import (
 )
 from client_vm.waiting import Blocking, Wait, WouldBlock
 from ipc.passing import receive_descriptors
-from ipc.rendezvous import RECORD_BYTES
+from ipc.records import RECORD_BYTES
 
 if TYPE_CHECKING:
     from client_vm.house import House

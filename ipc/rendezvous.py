@@ -13,6 +13,7 @@ import struct
 import termios
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -20,14 +21,14 @@ from typing import Final
 import trio
 
 from ipc.passing import close_all, send_descriptors
+from ipc.records import RECORD_BYTES
 
-RECORD_BYTES: Final = 128
-"""Of a connection's record: enough for what a family has to say of it."""
 BACKLOG_MAX: Final = 4096
 """Connections that wait to be accepted, whatever listen(2) asked for (net.core.somaxconn)."""
 STREAM: Final = socket.SOCK_STREAM
 PACKETS: Final = socket.SOCK_SEQPACKET
 """Kinds of ends: bytes, or messages whose ends hang up."""
+_PIECE_BYTES: Final = 256 << 10
 _QUEUED: Final = struct.Struct("i")
 _FULL: Final = (errno.EAGAIN, errno.ETOOMANYREFS)
 """ETOOMANYREFS: as many descriptors are under way as the host allows (unix(7))."""
@@ -39,6 +40,22 @@ def make_ends(kind: int) -> tuple[socket.socket, socket.socket]:
     near.setblocking(False)
     far.setblocking(False)
     return near, far
+
+
+def drain(far: socket.socket) -> None:
+    """Drops what is in a far end: a guest that waits for a connection fills it, so nothing can be written."""
+    with suppress(OSError):
+        while far.recv(_PIECE_BYTES):
+            pass
+
+
+async def send_all(target: socket.socket, data: memoryview) -> None:
+    """Waits until all of it is taken. OSError."""
+    while data:
+        try:
+            data = data[target.send(data, socket.MSG_NOSIGNAL) :]
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(target)
 
 
 @cache

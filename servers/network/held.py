@@ -20,7 +20,8 @@ from ipc.datagrams import HEADER_BYTES, PAYLOAD_BYTES_MAX
 from ipc.message import Buffer
 from ipc.operations import BY_REQUEST
 from ipc.passing import close_all, receive_descriptors
-from ipc.rendezvous import RECORD_BYTES, FarEnds
+from ipc.records import RECORD_BYTES, decode_record
+from ipc.rendezvous import FarEnds
 from servers.network.sockets import CAPABILITY_BYTES, Sockets
 from servers.service import Deferred, ErrnoError, Handler, PackedHandler, Session
 
@@ -216,7 +217,7 @@ class HeldSockets:
             record, descriptors, _ = receive_descriptors(held.near, RECORD_BYTES, 1)
             if not record:
                 return b""
-            encoded = record[2 : 2 + int.from_bytes(record[:2], "little")]
+            encoded = decode_record(record)
             capability = pb.Connection.FromString(encoded).socket
             if descriptors and len(capability) == CAPABILITY_BYTES:
                 near = socket.socket(fileno=descriptors[0])

@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 import trio
 
 from ipc.datagrams import PAYLOAD_BYTES_MAX
+from ipc.rendezvous import drain, send_all
 from servers.network.addresses import IPV4_BYTES, Name
 from servers.network.sockets import Socket
 
@@ -23,7 +24,6 @@ PIECE_BYTES: Final = 1 << 16
 """Moved at a time."""
 CONNECT_S: Final = 120.0
 """How long a host may take to answer, before ETIMEDOUT (tcp(7), tcp_syn_retries)."""
-FILLER_BYTES: Final = 1 << 16
 _LISTEN: Final = 1024
 Start: TypeAlias = Callable[[Callable[[], Awaitable[None]]], None]
 """Runs an async function among the server's tasks, as Nursery.start_soon."""
@@ -129,13 +129,6 @@ def listen(name: Name) -> tuple[socket.socket, Name]:
     return listener, name_of(listener.getsockname())
 
 
-def drain(far: socket.socket) -> None:
-    """Drops what is in a far end: a guest that waits for a connection fills it, so nothing can be written."""
-    with suppress(OSError):
-        while far.recv(FILLER_BYTES):
-            pass
-
-
 def _reset(outer: socket.socket) -> None:
     with suppress(OSError):
         outer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -195,17 +188,9 @@ async def _copy(source: socket.socket, target: socket.socket) -> int:
             if not count:
                 target.shutdown(socket.SHUT_WR)
                 return 0
-            await _send_all(target, memoryview(buffer)[:count])
+            await send_all(target, memoryview(buffer)[:count])
     except OSError as error:
         return error.errno or errno.EIO
-
-
-async def _send_all(target: socket.socket, data: memoryview) -> None:
-    while data:
-        try:
-            data = data[target.send(data, socket.MSG_NOSIGNAL) :]
-        except BlockingIOError:
-            await trio.lowlevel.wait_writable(target)
 
 
 # Datagrams.

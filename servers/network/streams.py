@@ -14,7 +14,8 @@ from farcall.v1.network_pb2 import (
     ConnectRequest,
     ConnectResponse,
 )
-from ipc.rendezvous import STREAM, FarEnds, make_ends
+from ipc.records import encode_record
+from ipc.rendezvous import STREAM, FarEnds, drain, make_ends
 from ipc.seams import Random
 from servers.network.addresses import (
     ANY4,
@@ -27,7 +28,7 @@ from servers.network.addresses import (
     is_loopback,
     loopback_of,
 )
-from servers.network.outside import Outside, Start, drain
+from servers.network.outside import Outside, Start
 from servers.network.sockets import CAPABILITY_BYTES, Socket, Sockets
 from servers.service import ErrnoError
 
@@ -35,12 +36,6 @@ BACKLOG_RETRY_S: Final = 0.01
 """Between looks at a backlog that is full, for whoever waits to connect."""
 BACKLOG_TRIES: Final = 12_000
 """Before ETIMEDOUT: two minutes, as Linux's tcp_syn_retries."""
-
-
-def connection_record(connection: Connection) -> bytes:
-    """As a listening socket's near end gets it: its length (2 bytes, little-endian), then the message."""
-    encoded = connection.SerializeToString()
-    return len(encoded).to_bytes(2, "little") + encoded
 
 
 def source_of(own: Name, target: Name) -> Name:
@@ -122,10 +117,10 @@ class Streams:
     def _join(self, connecting: Socket, listening: Socket, name: Name, own: Name) -> None:
         """The listening side gets the far end, as a near end of its own. ECONNREFUSED: it was just closed."""
         assert listening.backlog is not None
-        record = connection_record(
+        record = encode_record(
             Connection(
                 socket=self._random.bytes(CAPABILITY_BYTES), local=listening.told(name), peer=listening.told(own)
-            )
+            ).SerializeToString()
         )
         self._ends.remove(connecting.far)
         try:
@@ -180,8 +175,10 @@ class Streams:
             peer = Name(ANY4, peer.port)  # it could not be told
         capability = self._random.bytes(CAPABILITY_BYTES)
         family = ADDRESS_FAMILY_IPV4 if len(peer.host) == IPV4_BYTES else ADDRESS_FAMILY_IPV6
-        record = connection_record(
-            Connection(socket=capability, local=listening.told(name), peer=listening.told(peer))
+        record = encode_record(
+            Connection(
+                socket=capability, local=listening.told(name), peer=listening.told(peer)
+            ).SerializeToString()
         )
         try:
             near, far = make_ends(STREAM)

@@ -1,6 +1,7 @@
 """Who may import whom (DESIGN.md section 3)."""
 
 import re
+import subprocess
 import sys
 import tomllib
 
@@ -143,3 +144,12 @@ def test_no_package_is_named_proto() -> None:
     assert [place for module in everything() for place in module.imports_of("proto")] == []
     modules = sorted(path.name for path in (CHECKOUT / "proto" / "farcall").glob("*.py"))
     assert modules == ["__init__.py"], "farcall holds generated code only"
+
+
+def test_a_worker_brings_neither_trio_nor_grpc() -> None:
+    """DESIGN section 1. Forks copy what a worker has in memory, and each start waits for its imports."""
+    found = (
+        "import sys, client_vm.worker; print({'trio', 'asyncio', 'grpc', 'ssl', 'cryptography'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", found], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "set()\n"

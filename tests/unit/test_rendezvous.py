@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from ipc.passing import close_all, receive_descriptors
-from ipc.rendezvous import PACKETS, RECORD_BYTES, STREAM, Backlog, FarEnds, make_ends
+from ipc.records import RECORD_BYTES
+from ipc.rendezvous import PACKETS, STREAM, Backlog, FarEnds, make_ends
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from client_vm.errors import Errno
 from client_vm.unix_broker import Name, UnixBroker
 from client_vm.unix_records import NO_NAME, NOBODY, Peer, decode_record, decode_sender, encode_sender
 from ipc.passing import receive_descriptors
-from ipc.rendezvous import RECORD_BYTES, FarEnds
+from ipc.records import RECORD_BYTES
+from ipc.rendezvous import FarEnds
 from tests.unit.serving import CountingRandom
 
 ME, YOU = Peer(2, 1000, 7), Peer(3, 1000, 7)

@@ -15,7 +15,7 @@ from farcall.v1.session_pb2 import SERVER_KIND_NETWORK, Credentials
 from ipc.message import decode_response, encode_request
 from ipc.operations import BY_REQUEST
 from ipc.passing import receive_descriptors
-from ipc.rendezvous import RECORD_BYTES
+from ipc.records import RECORD_BYTES, decode_record
 from servers.dispatch import Dispatcher
 from servers.ledger import MemoryLedger
 from servers.network.addresses import Egress, Rule
@@ -105,10 +105,9 @@ class Server:
 
 def accept(near: Near) -> tuple[pb.Connection, socket.socket]:
     record, descriptors, _ = receive_descriptors(near.end, RECORD_BYTES, 4)
-    size = int.from_bytes(record[:2], "little")
     made = socket.socket(fileno=descriptors[0])
     made.setblocking(False)
-    return pb.Connection.FromString(record[2 : 2 + size]), made
+    return pb.Connection.FromString(decode_record(record)), made
 
 
 @asynccontextmanager
