@@ -8,11 +8,12 @@ server for as long as one was to be waited for.
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final
 
 from client_vm.abi.common import ENOMEM, ENOSYS, EPERM
 from client_vm.errors import Errno
 from client_vm.file_server import FAREWELL_S
+from client_vm.renewed import RenewedSession, T
 from farcall.v1.kernel_pb2 import RingGrant
 from farcall.v1.memory_pb2 import (
     AdoptSegmentRequest,
@@ -30,9 +31,6 @@ EXTENT_BYTES: Final = 2 << 20
 """Granted or returned at once."""
 GOODBYE_BYTES_MIN: Final = 32 << 20
 """Of a process that ends: less is given back by the end of its socket, a millisecond later."""
-SESSIONS_MAX: Final = 16
-"""Opened for the sake of one call, each in place of one that the server lost."""
-T = TypeVar("T")
 _GRANT: Final = BY_NAME["Grant"]
 _RELEASE: Final = BY_NAME["Release"]
 
@@ -41,14 +39,12 @@ class MemoryAccount:
     """What a process may hold. `used` counts its private writable pages, `granted` what the server gave."""
 
     def __init__(self, connect: Callable[[], Client]) -> None:
-        """`connect` gives a client in a session that holds nothing: called with the first call, for most
-        children make none, and again when the server lost one."""
-        self._connect = connect
-        self._opened: Client | None = None
-        self._is_new = False
-        """The session took a lost one's place, and what the process has is not yet the session's."""
+        """`connect` gives a client in a session that holds nothing, as RenewedSession's."""
+        self._session = RenewedSession(connect, ENOMEM)
+        self._told = self._session.losses
+        """After so many losses came the session that last had all that the process has."""
         self._heir_is_new = False
-        """As _is_new, of the child whose session was to get the same."""
+        """The session of the child that was to get the same has nothing."""
         self._segments: dict[int, int] = {}
         """Sizes of the shared segments that the process refers to, by number."""
         self.used_bytes = 0
@@ -81,38 +77,29 @@ class MemoryAccount:
     def _in_session(self, act: Callable[[Client], T]) -> T:
         """What `act` does in a session that has all that the process has; once more in another one if the server
         forgot the session meanwhile, and the act with it. Errno(ENOMEM), (ENOSYS)."""
-        for _ in range(SESSIONS_MAX):
-            try:
-                self._tell()
-                return act(self._client)
-            except UnsupportedError:
-                raise Errno(ENOSYS) from None
-            except ServerTimeoutError:
-                raise Errno(ENOMEM) from None
-            except SessionLostError:
-                self._open_another()
-        raise Errno(ENOMEM)
 
-    def _tell(self) -> None:
+        def told(client: Client) -> T:
+            self._tell(client)
+            return act(client)
+
+        try:
+            return self._session.use(told)
+        except UnsupportedError:
+            raise Errno(ENOSYS) from None
+
+    def _tell(self, client: Client) -> None:
         """A new session gets all that the process has. Errno(ENOMEM); SessionLostError, ServerTimeoutError."""
-        if not self._is_new:
+        if self._told == self._session.losses:
             return
         for number, size_bytes in self._segments.items():  # may be told twice, a grant may not
-            reply, _ = self._client.call(AdoptSegmentRequest(segment=number, size_bytes=size_bytes))
+            reply, _ = client.call(AdoptSegmentRequest(segment=number, size_bytes=size_bytes))
             # EPERM: this server made it, and this process began as an older spare; it counts for its parent.
             if reply.errno not in (0, EPERM):
                 raise Errno(reply.errno)
-        reply = self._client.call_packed(_GRANT, self.granted_bytes)
+        reply = client.call_packed(_GRANT, self.granted_bytes)
         if reply.errno:
             raise Errno(reply.errno)
-        self._is_new = False
-
-    @property
-    def _client(self) -> Client:
-        """SessionLostError."""
-        if self._opened is None:
-            self._opened = self._connect()
-        return self._opened
+        self._told = self._session.losses
 
     def begin_inherit(self, grant: RingGrant) -> Pending | None:
         """Gives another session what this one has; None: nothing, or not now. To be ended.
@@ -126,8 +113,8 @@ class MemoryAccount:
             target_session=grant.session, target_secret=grant.secret, size_bytes=self.granted_bytes
         )
         try:
-            self._tell()
-            return self._client.begin(request)
+            self._tell(self._session.client)
+            return self._session.client.begin(request)
         except ServerTimeoutError:
             raise Errno(ENOMEM) from None
         except SessionLostError:
@@ -141,7 +128,7 @@ class MemoryAccount:
         """
         try:
             while (answer := pending.result()) is None:
-                idle.sleep([self._client], [], None)
+                idle.sleep([self._session.client], [], None)
         except SessionLostError:
             self._lost_while_forking()
             return
@@ -154,15 +141,15 @@ class MemoryAccount:
     def _lost_while_forking(self) -> None:
         """A new session gets what this process has; the child's, when it asks for more. Errno(ENOMEM)."""
         self._heir_is_new = True
-        self._open_another()
+        self._session.lose()
         self._in_session(lambda _: None)
 
     def goodbye(self, shares: bool) -> None:
         """The process ends; what it held is free at once if it is much, or shared (`shares`), and soon if not:
         a parent may be about to fork again."""
         if shares or self.granted_bytes >= GOODBYE_BYTES_MIN:
-            with suppress(SessionLostError):
-                self._client.farewell(GoodbyeRequest(), FAREWELL_S)
+            with suppress(SessionLostError, Errno):
+                self._session.client.farewell(GoodbyeRequest(), FAREWELL_S)
 
     @classmethod
     def moved(cls, parent: "MemoryAccount", connect: Callable[[], Client], empty: bool) -> "MemoryAccount":
@@ -171,7 +158,7 @@ class MemoryAccount:
         if not empty:
             account.used_bytes, account.granted_bytes = parent.used_bytes, parent.granted_bytes
             account._segments = dict(parent._segments)
-            account._is_new = parent._heir_is_new
+            account._told -= parent._heir_is_new
         return account
 
     def charge(self, size_bytes: int) -> None:
@@ -197,12 +184,3 @@ class MemoryAccount:
         if reply.errno:
             raise Errno(reply.errno)
         self.granted_bytes = after_bytes
-
-    def _open_another(self) -> None:
-        """A session instead of the lost one. Errno(ENOMEM) if there is no server."""
-        self._is_new = True
-        self._client.close()
-        try:
-            self._opened = self._connect()
-        except (SessionLostError, ServerTimeoutError):
-            raise Errno(ENOMEM) from None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from client_vm.abi import common
 from client_vm.abi.common import EFAULT, EINVAL
 from client_vm.abi.layout import Struct
+from client_vm.cpu import READ, WRITE
 from client_vm.errors import Errno
 from client_vm.guest_memory import GuestMemory
 from client_vm.vma import check_range
@@ -80,6 +81,15 @@ class InBuffer:
         """All size_bytes, or Errno(EFAULT)."""
         return self._memory.read(self.address, size_bytes)
 
+    def fields(self, struct: Struct) -> tuple[Any, ...]:
+        """A struct's fields in order, or Errno(EFAULT)."""
+        plain = self._memory.plain(self.address, struct.size, READ)
+        return struct.codec.unpack(self.whole(struct.size) if plain is None else plain)
+
+    def plain(self, size_bytes: int) -> memoryview | None:
+        """All size_bytes in place, if there is nothing to it but a look; None: see `views`."""
+        return self._memory.plain(self.address, size_bytes, READ) if 0 < size_bytes <= RW_BYTES_MAX else None
+
     def views(self, size_bytes: int) -> list[memoryview]:
         """The readable prefix in place, for one use at once. Errno(EFAULT) if there is none, or if
         size_bytes reaches beyond user space."""
@@ -98,6 +108,10 @@ class OutBuffer:
     def __init__(self, memory: GuestMemory, address: int) -> None:
         self._memory = memory
         self.address = address
+
+    def plain(self, size_bytes: int) -> memoryview | None:
+        """All size_bytes in place, if there is nothing to it but a look; None: see `views`."""
+        return self._memory.plain(self.address, size_bytes, WRITE) if 0 < size_bytes <= RW_BYTES_MAX else None
 
     def views(self, size_bytes: int) -> list[memoryview]:
         """The writable prefix of size_bytes. Errno(EFAULT) if there is none, or if size_bytes reaches

@@ -12,8 +12,8 @@ import resource
 import shutil
 import statistics
 import subprocess
-import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any, Final
 from client_vm import elf
 from client_vm.architecture import ARCHITECTURES, Architecture
 from client_vm.arena import PAGE_BYTES, Arena
+from client_vm.bench_servers import FARCALL, servers_by_tls
 from client_vm.cpu import READ, WRITE, Cpu
 from client_vm.errors import EXIT_FAILURE, StartError
 from client_vm.stubs import CAUSE_TRAP
@@ -39,6 +40,7 @@ usage: farcall bench [CASE...] [--json FILE]
   python    the same with `/usr/bin/python3 -c pass`                limit 1.2 s
   pipe      a byte to a process on another processor and back, against native  limit 2
   tcp       the same by a TCP connection of the guests' loopback    limit 3
+  crowd     preads per second by TLS from servers started by hand, one guest's as a part of 64 guests'  limit 1/15
   start     `farcall run` of a program that ends at once          limit 1.5 s
 
 Exit status 1 if a limit is missed. All cases without CASE. --json: the figures as a list of objects.
@@ -47,6 +49,9 @@ PROGRAMS: Final = Path(__file__).parent / "programs"
 ROUNDS: Final = 5
 START_ROUNDS: Final = 9
 RUN_TIMEOUT_S: Final = 120
+CROWD: Final = 64
+CROWD_FILE_BYTES: Final = 1 << 20
+"""More than come along with an open."""
 _STACK_PAGES: Final = 16
 _STACK_TOP: Final = 0x7FFF_0000_0000
 _NS: Final = {"us": 1e3, "ms": 1e6}
@@ -82,10 +87,9 @@ def _timed_by_guest(command: list[str]) -> float:
     return float(done.stdout)
 
 
-def farcall_ns(architecture: Architecture, *arguments: str) -> float:
+def farcall_ns(architecture: Architecture, *arguments: str, options: Sequence[str] = ()) -> float:
     """Nanoseconds that the program printed as a guest. StartError(125) if it failed."""
-    command = [sys.executable, "-m", "client_vm", "run", "--", str(_program(architecture)), *arguments]
-    return _timed_by_guest(command)
+    return _timed_by_guest([*FARCALL, "run", *options, "--", str(_program(architecture)), *arguments])
 
 
 def _native(architecture: Architecture, *arguments: str) -> float | None:
@@ -145,9 +149,9 @@ def _cpu_time_ns() -> int:
 
 
 class _RawCpu(Cpu):
-    """Unicorn with the same TLB mode and trap, without the preemption hook."""
+    """Unicorn with the same TLB mode and trap, without preemption, and as it comes."""
 
-    def _add_block_hook(self) -> None:
+    def _become_stoppable(self) -> None:
         pass
 
 
@@ -233,12 +237,34 @@ def bench_compute() -> list[Figure]:
     return figures
 
 
+def bench_crowd() -> list[Figure]:
+    """Calls in flight together, to servers as on another host: preads that nothing kept here can answer."""
+    figures = []
+    with servers_by_tls() as options, tempfile.NamedTemporaryFile(prefix="farcall-bench-") as file:
+        file.write(bytes(CROWD_FILE_BYTES))
+        file.flush()
+        for architecture in ARCHITECTURES:
+
+            def rate(guests: int, calls: int, on: Architecture = architecture) -> float:
+                """Of all of them, per second."""
+                words = ("crowd", str(calls), file.name, str(guests))
+                return guests * calls / farcall_ns(on, *words, options=options) * 1e9
+
+            found = _medians({"one": partial(rate, 1, 1000), "crowd": partial(rate, CROWD, 200)})
+            figures += [
+                Figure("crowd", architecture.name, "one guest", found["one"], "/s"),
+                Figure("crowd", architecture.name, f"{CROWD} guests", found["crowd"], "/s"),
+                Figure("crowd", architecture.name, "one / crowd", found["one"] / found["crowd"], "", 1 / 15),
+            ]
+    return figures
+
+
 def bench_start() -> list[Figure]:
     """A whole `farcall run`, servers included, of a program that ends at once."""
     clock = HostClock()
     figures = []
     for architecture in ARCHITECTURES:
-        command = [sys.executable, "-m", "client_vm", "run", "--", str(_program(architecture)), "exit"]
+        command = [*FARCALL, "run", "--", str(_program(architecture)), "exit"]
         times = []
         for _ in range(START_ROUNDS):
             begin = clock.monotonic_s()
@@ -321,6 +347,7 @@ CASES: Final[dict[str, Callable[[], list[Figure]]]] = {
     "python": bench_python,
     "pipe": bench_pipe,
     "tcp": bench_tcp,
+    "crowd": bench_crowd,
     "start": bench_start,
 }
 

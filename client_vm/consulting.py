@@ -31,6 +31,7 @@ from farcall.v1.session_pb2 import (
     HelloRequest,
     HelloResponse,
 )
+from ipc.asking import Submits, ask
 from ipc.endpoint import Peer
 from ipc.greeting import ConnectError
 from ipc.limits import PROTOCOL_MAX, PROTOCOL_MIN, REFUSAL_RETRY_S
@@ -49,12 +50,8 @@ GATEWAY_PEER: Final = Peer("kernel", "grpc")
 Hello = Callable[[HelloRequest, float | None], Awaitable[HelloResponse]]
 
 
-class Downlink(Protocol):
+class Downlink(Submits, Protocol):
     """What GrpcLink is to us."""
-
-    def submit(
-        self, call: Call, peer: Peer, complete: Callable[[Reply], None], into: memoryview | None = None
-    ) -> None: ...
 
     def closed(self, session: int, peer: Peer) -> None: ...
 
@@ -126,16 +123,7 @@ class Consulting:
     async def _ask(self, call: Call) -> Reply:
         """One call of our own session."""
         call.session = self.holder
-        replies: list[Reply] = []
-        here = trio.Event()
-
-        def complete(reply: Reply) -> None:
-            replies.append(reply)
-            here.set()
-
-        self._link.submit(call, GATEWAY_PEER, complete)
-        await here.wait()
-        return replies[0]
+        return await ask(self._link, call, GATEWAY_PEER)
 
     def renew(self, session: int) -> None:
         """The lease, if it is needed and about to end."""

@@ -48,6 +48,8 @@ class OpenFile:
 
     def __init__(self, flags: int) -> None:
         self._flags = flags
+        self.is_path = bool(flags & common.O_PATH)
+        """Whether it is more of a place than of a file (open(2): O_PATH)."""
         self._offset = 0
         self.users = 1
         self._slot = 0
@@ -183,11 +185,11 @@ class OpenFile:
     # The same for every kind.
 
     def check_readable(self) -> None:
-        if self._flags & common.O_PATH or self._flags & common.O_ACCMODE == common.O_WRONLY:
+        if self.is_path or self._flags & common.O_ACCMODE == common.O_WRONLY:
             raise Errno(EBADF)
 
     def check_writable(self) -> None:
-        if self._flags & common.O_PATH or self._flags & common.O_ACCMODE == common.O_RDONLY:
+        if self.is_path or self._flags & common.O_ACCMODE == common.O_RDONLY:
             raise Errno(EBADF)
 
     def drop(self) -> None:
@@ -372,7 +374,7 @@ class FdTable:
     def lookup(self, fd: int) -> OpenFile | None:
         """The description at fd, if there is one that is more than a path (O_PATH: open(2))."""
         found = self._table.get(fd)
-        return None if found is None or found.file.flags & common.O_PATH else found.file
+        return None if found is None or found.file.is_path else found.file
 
     def descriptor(self, fd: int) -> Descriptor:
         """Errno(EBADF)."""

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from client_vm.abi.common import EIO, ENOSYS, EOPNOTSUPP
 from client_vm.errors import Errno
 from client_vm.offered import errno_without
-from farcall.v1.file_pb2 import CloseRequest, Place
+from farcall.v1.file_pb2 import CloseRequest, InheritRequest, Place
 from farcall.v1.kernel_pb2 import RingGrant
 from farcall.v1.session_pb2 import GoodbyeRequest
 from ipc import idle
@@ -52,8 +52,8 @@ class FileServer:
         self._handles_used = 0
         self._closing: list[int] | None = None
         """Handles to be closed together."""
-        self._passes_descriptors = True
-        """Until the carrier says that it does not."""
+        self._without: set[type[Message]] = set()
+        """Of these no descriptor ever comes."""
 
     @property
     def _client(self) -> Client:
@@ -80,10 +80,6 @@ class FileServer:
 
     def inherit(self, grant: RingGrant) -> None:
         """Gives all handles to another session, too. Errno."""
-        try:
-            from farcall.v1.file_pb2 import InheritRequest
-        except ImportError:
-            return
         self.call(InheritRequest(target_session=grant.session, target_secret=grant.secret))
 
     def goodbye(self, holds: bool, stores: bool) -> None:
@@ -115,27 +111,20 @@ class FileServer:
                 raise Errno(errno_without(type(request))) from None
             raise
 
-    def fetch(self, request: Message) -> int:
-        """A descriptor beside a reply, the caller's; -1: this carrier passes none. Errno."""
-        try:
-            reply, _ = self._translated(lambda: self._client.call(request))
-        except Errno as error:
-            if error.errno == ENOSYS:
-                return -1
-            raise
-        return reply.take_descriptor()
-
-    def fetch_with(self, request: Message) -> tuple[int, Any]:
-        """As fetch, with the response. -1 also where there is none to be had (EOPNOTSUPP). Errno."""
-        if not self._passes_descriptors:
+    def fetch(self, request: Message) -> tuple[int, Any]:
+        """A descriptor beside a reply, the caller's, and the response. (-1, None): there is none to be had, or
+        the carrier passes none, which is asked once for each kind of request. Errno."""
+        kind = type(request)
+        if kind in self._without:
             return -1, None
         try:
             reply, response = self._translated(lambda: self._client.call(request))
         except Errno as error:
-            if error.errno in (ENOSYS, EOPNOTSUPP):
-                self._passes_descriptors = error.errno == EOPNOTSUPP
-                return -1, None
-            raise
+            if error.errno == ENOSYS:
+                self._without.add(kind)
+            elif error.errno != EOPNOTSUPP:
+                raise
+            return -1, None
         return reply.take_descriptor(), response
 
     def begin(self, request: Message) -> "Begun":

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from client_vm.abi import arm64
 from client_vm.abi.common import EFAULT, SA_RESTORER
+from client_vm.architecture import ARM64
 from client_vm.errors import Errno
+from client_vm.vdso import SIGRETURN, vdso
 
 if TYPE_CHECKING:
     from client_vm.cpu import Cpu
@@ -70,8 +72,8 @@ def push(task: "Task", action: "Action", info: "SignalInfo", restore_mask: int, 
     cpu.write_register("x1", frame_at)
     cpu.write_register("x2", frame_at + _SIGINFO_BYTES)
     cpu.write_register("x29", record_at)
-    restored = action.flags & SA_RESTORER
-    cpu.write_register("x30", action.restorer if restored else task.process.sigreturn_address)
+    returns = task.process.vdso_address + vdso(ARM64).functions[SIGRETURN]
+    cpu.write_register("x30", action.restorer if action.flags & SA_RESTORER else returns)
     cpu.pc = action.handler
 
 

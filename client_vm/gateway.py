@@ -4,7 +4,6 @@ Either to a gRPC link, or to a service that is hosted here (`--transport inproc`
 """
 
 import os
-import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from client_vm.lines import Line
+from client_vm.lines import Line, adopted_ring, local_peer
 from farcall.v1 import session_pb2
 from farcall.v1.session_pb2 import REFUSAL_UNSUPPORTED, HelloRequest, HelloResponse, Outcome
 from ipc.address import Address
 from ipc.credentials import Credentials, Security
 from ipc.endpoint import Endpoint, Peer
 from ipc.greeting import ConnectError, check_hello
+from ipc.limits import RING_SPIN_SERVER_US
 from ipc.ring_client import RingDescriptors
 from ipc.ring_server import RingServer
 from ipc.seams import Clock, LeaseClock
@@ -56,28 +56,6 @@ class GatewayLine:
     async def server_died(self) -> None:
         """As Line: a link resumes and renews its sessions itself."""
         await trio.sleep_forever()
-
-
-def adopted_ring(rings: RingServer, response: HelloResponse, doorbell: int) -> RingDescriptors:
-    """A ring that this process serves, for a session that is open already. Takes over `doorbell`. OSError."""
-    try:
-        ours, workers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    except OSError:
-        os.close(doorbell)
-        raise
-    ours.setblocking(False)
-    try:
-        memfd = rings.adopt(ours, doorbell, response.session, local_peer())
-    except OSError:
-        ours.close()
-        workers.close()
-        raise
-    return RingDescriptors(response, memfd, workers)
-
-
-def local_peer() -> Peer:
-    """A worker of this process, as a ring's control socket would name it."""
-    return Peer(f"uid:{os.geteuid()}", "ring")
 
 
 class LinkEndpoint:
@@ -129,16 +107,16 @@ class Gateway:
         link = await GrpcLink.connect(address, self._clock, deadline=deadline, security=security)
         self._ended.push_async_callback(link.aclose)
         if beside_grpc.has_way(address):
-            return GatewayLine(link.hello, self._serve(LinkEndpoint(beside_grpc.PassingLink(link, self._tasks))))
+            return GatewayLine(link.hello, self._carry(LinkEndpoint(beside_grpc.PassingLink(link, self._tasks))))
         if kind == "network":
             from client_vm.network_relay import NetworkRelay
 
             relay = NetworkRelay(LinkEndpoint(link), link.hello, self._tasks)
             self._ended.callback(relay.close)
-            return GatewayLine(relay.greet, self._serve(relay))
+            return GatewayLine(relay.greet, self._carry(relay))
         if kind == "file" and not address.is_unix:
             return self._keeping(link)
-        return GatewayLine(link.hello, self._serve(LinkEndpoint(link)))
+        return GatewayLine(link.hello, self._carry(LinkEndpoint(link)))
 
     def _keeping(self, link: "GrpcLink") -> Line:
         """To a file server on another host, whose answers are kept while they are certain."""
@@ -155,7 +133,7 @@ class Gateway:
             response.opcodes.extend(offered)
             return response
 
-        return GatewayLine(hello, self._serve(LinkEndpoint(caching)))
+        return GatewayLine(hello, self._carry(LinkEndpoint(caching)))
 
     def host(self, kind: str, state: Path, root: Path) -> Line:
         """A line to a service in this process, which is found by its entry point.
@@ -180,8 +158,12 @@ class Gateway:
 
         return GatewayLine(hello, self._serve(endpoint))
 
-    def _serve(self, endpoint: Endpoint) -> RingServer:
-        rings = RingServer(endpoint, self._clock)
+    def _carry(self, endpoint: Endpoint) -> RingServer:
+        """Rings whose calls a link carries: while their pump looked for the next one, the link could not send."""
+        return self._serve(endpoint, spin_us=0)
+
+    def _serve(self, endpoint: Endpoint, spin_us: int = RING_SPIN_SERVER_US) -> RingServer:
+        rings = RingServer(endpoint, self._clock, spin_us=spin_us)
         self._ended.callback(rings.close)
         self._tasks.start_soon(rings.run)
         return rings

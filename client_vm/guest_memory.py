@@ -20,9 +20,14 @@ class GuestMemory:
 
     def __init__(self, space: AddressSpace) -> None:
         self._space = space
+        self.plain = space.plain
+        """AddressSpace.plain."""
 
     def read(self, address: int, size_bytes: int) -> bytes:
         """size_bytes bytes. EFAULT if one of them cannot be read."""
+        plain = self.plain(address, size_bytes, READ)
+        if plain is not None:
+            return plain.tobytes()
         views = list(self._space.pieces(address, size_bytes, READ))
         data = bytes(views[0]) if len(views) == 1 else b"".join(views)
         if len(data) != size_bytes:
@@ -31,6 +36,10 @@ class GuestMemory:
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """All of data, or EFAULT and nothing."""
+        plain = self.plain(address, len(data), WRITE)
+        if plain is not None:
+            plain[:] = data
+            return
         views = self.writable(address, len(data))
         if sum(map(len, views)) != len(data):
             raise Errno(EFAULT)
@@ -38,11 +47,13 @@ class GuestMemory:
 
     def writable(self, address: int, size_bytes: int) -> list[memoryview]:
         """Views of the longest writable prefix of [address, +size)."""
-        return list(self._space.pieces(address, size_bytes, WRITE))
+        plain = self.plain(address, size_bytes, WRITE) if size_bytes else None
+        return list(self._space.pieces(address, size_bytes, WRITE)) if plain is None else [plain]
 
     def readable(self, address: int, size_bytes: int) -> list[memoryview]:
         """Views of the longest readable prefix of [address, +size)."""
-        return list(self._space.pieces(address, size_bytes, READ))
+        plain = self.plain(address, size_bytes, READ) if size_bytes else None
+        return list(self._space.pieces(address, size_bytes, READ)) if plain is None else [plain]
 
     def check_writable(self, address: int, size_bytes: int) -> None:
         """EFAULT unless all of it can be written."""

@@ -3,7 +3,10 @@
 import ctypes
 import gc
 import os
+import struct
 from typing import Any, Final
+
+from ipc.seams import HostClock
 
 _LIBC: Final[Any] = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
@@ -22,6 +25,15 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _MAP_FAILED: Final = (1 << 64) - 1
+
+
+class GuestClock(HostClock):
+    """The host's clocks, for the vDSO too."""
+
+    @property
+    def gettime_address(self) -> int:
+        """As NativeClock."""
+        return ctypes.cast(_LIBC.clock_gettime, ctypes.c_void_p).value or 0
 
 
 def _fail(what: str) -> OSError:
@@ -256,6 +268,16 @@ class _EpollEvent(ctypes.Structure):
     _fields_ = (("events", ctypes.c_uint32), ("data", ctypes.c_uint64))
 
 
+EPOLL_EVENTS_MAX: Final = 1024
+"""Told at once; who asks for more comes again."""
+# One of each for all calls: a worker has one thread.
+_EVENT: Final = _EpollEvent()
+_EVENT_AT: Final = ctypes.byref(_EVENT)
+_EVENTS: Final = (_EpollEvent * EPOLL_EVENTS_MAX)()
+_EVENT_BYTES: Final = memoryview(_EVENTS).cast("B")
+_EVENT_CODEC: Final = struct.Struct(f"<I{_EpollEvent.data.offset - 4}xQ")
+
+
 def epoll() -> int:
     """A descriptor of epoll_create1(2). OSError."""
     return _checked(_LIBC.epoll_create1(os.O_CLOEXEC), "epoll_create1")
@@ -263,12 +285,15 @@ def epoll() -> int:
 
 def control_epoll(instance: int, operation: int, descriptor: int, events: int, data: int) -> None:
     """epoll_ctl(2). OSError."""
-    event = _EpollEvent(events, data)
-    _checked(_LIBC.epoll_ctl(instance, operation, descriptor, ctypes.byref(event)), "epoll_ctl")
+    _EVENT.events = events
+    _EVENT.data = data
+    if _LIBC.epoll_ctl(instance, operation, descriptor, _EVENT_AT) < 0:
+        raise _fail("epoll_ctl")
 
 
 def ready_in_epoll(instance: int, count: int) -> list[tuple[int, int]]:
-    """Up to count (events, data) of epoll_wait(2), which does not wait. OSError."""
-    room = (_EpollEvent * count)()
-    found = _checked(_LIBC.epoll_wait(instance, room, count, 0), "epoll_wait")
-    return [(room[index].events, room[index].data) for index in range(found)]
+    """Up to count (events, data), EPOLL_EVENTS_MAX at most, of epoll_wait(2), which does not wait. OSError."""
+    found = _LIBC.epoll_wait(instance, _EVENTS, min(count, EPOLL_EVENTS_MAX), 0)
+    if found < 0:
+        raise _fail("epoll_wait")
+    return list(_EVENT_CODEC.iter_unpack(_EVENT_BYTES[: found * _EVENT_CODEC.size]))

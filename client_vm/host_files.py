@@ -10,7 +10,7 @@ import select
 import stat as stat_bits
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from client_vm.abi import common
 from client_vm.abi.common import EINVAL, ENOTTY, EPIPE
@@ -18,6 +18,9 @@ from client_vm.descriptors import VIEWS_MAX, OpenFile, RemoteFile, device
 from client_vm.errors import Errno
 from client_vm.waiting import Wait, WouldBlock
 from farcall.v1.file_pb2 import Attributes, Place
+
+if TYPE_CHECKING:
+    from client_vm.epoll import EventPoll
 
 PIPE_WRITE_BYTES_MAX: Final = 4096
 """After POLLOUT a write of PIPE_BUF bytes to a pipe does not block; we never set the caller's O_NONBLOCK."""
@@ -48,6 +51,8 @@ class HostBacked(OpenFile):
         self.descriptor = descriptor
         self.duplicates: tuple[int, ...] = ()
         """Other numbers of it, for epoll."""
+        self.watchers: set[EventPoll] = set()
+        """Instances of epoll that it is a member of, as far as this worker knows."""
         self.reads = Wait(((descriptor, select.POLLIN),))
         self.writes = Wait(((descriptor, select.POLLOUT),))
 
@@ -91,6 +96,8 @@ class HostBacked(OpenFile):
         return number
 
     def release(self) -> None:
+        for instance in self.watchers:
+            instance.forget(self)
         for number in self.duplicates:
             os.close(number)
 

@@ -27,10 +27,11 @@ from client_vm.rows import TABLE
 from client_vm.seeded import GuestRandom
 from client_vm.shared_offsets import RUN_LOCK_SLOT, SharedOffsets
 from client_vm.timers import Timers
+from client_vm.vdso import vdso
 from farcall.v1.session_pb2 import SERVER_KIND_FILE, SERVER_KIND_KERNEL, SERVER_KIND_MEMORY, SERVER_KIND_NETWORK
 from ipc import idle
 from ipc.client import Client
-from ipc.seams import Clock
+from ipc.seams import NativeClock
 
 if TYPE_CHECKING:
     from client_vm.scheduler import Scheduler
@@ -48,7 +49,7 @@ class House:
         self,
         rings: Rings,
         offsets: SharedOffsets,
-        clock: Clock,
+        clock: NativeClock,
         random_key: bytes,
         parent: int,
         cpu_time_ns: Callable[[], int],
@@ -199,18 +200,23 @@ class House:
         process.space = AddressSpace(Arena(), process.account.charge)
         process.futexes.clear()
 
-    def put_on_cpu(self, task: Task, prepared: Prepared) -> None:
-        """A CPU of the program's architecture, at its entry."""
-        space = task.process.space
-        architecture = prepared.architecture
-        old = task.cpu
-        task.cpu = cpu = Cpu(architecture, space.arena.address, space.arena.size_bytes, space.translate)
-        self.ticks.attach(cpu.alarm_stub)
+    def make_cpu(self, process: Process, prepared: Prepared) -> Cpu:
+        """A CPU at the entry of the program that the process's memory has."""
+        space, architecture = process.space, prepared.architecture
+        cpu = Cpu(architecture, space.arena.address, space.arena.size_bytes, space.translate)
+        cpu.tell_time(process.vdso_address + vdso(architecture).site, self.clock.gettime_address)
+        self.ticks.attach(cpu.alarms)
         space.flush_tlb, space.flush_code = cpu.flush_tlb, cpu.flush_code
         cpu.pc, cpu.sp = prepared.entry, prepared.stack_pointer
-        task.architecture = architecture
-        task.memory = GuestMemory(space)
-        task.dispatch = TABLE.dispatch(architecture)
+        return cpu
+
+    def put_on_cpu(self, task: Task, prepared: Prepared) -> None:
+        """A CPU of the program's architecture, at its entry."""
+        old = task.cpu
+        task.cpu = self.make_cpu(task.process, prepared)
+        task.architecture = prepared.architecture
+        task.memory = GuestMemory(task.process.space)
+        task.dispatch = TABLE.dispatch(prepared.architecture)
         if task.context is not None:
             task.context.free()
             task.context = None

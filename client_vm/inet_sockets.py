@@ -19,13 +19,14 @@ from client_vm.sockets import Beside, Destination, Received, Socket
 from client_vm.waiting import Blocking, WouldBlock
 from farcall.v1 import network_pb2 as pb
 from ipc.datagrams import HEADER_BYTES, PAYLOAD_BYTES_MAX, Header, decode_header
+from ipc.inet import is_loopback, plain
+from ipc.limits import CAPABILITY_BYTES
 from ipc.passing import close_all, receive_descriptors
 from ipc.records import RECORD_BYTES, decode_record
 
 if TYPE_CHECKING:
     from client_vm.process import Task
 
-CAPABILITY_BYTES: Final = 16
 ROUTES_MAX: Final = 256
 """Destinations that a datagram socket remembers as allowed."""
 _FILLER: Final = bytes(1 << 16)
@@ -33,7 +34,6 @@ _IN: Final = struct.Struct("<H2s4s8x")
 _IN6: Final = struct.Struct("<H2sI16sI")
 _IN6_BYTES_MIN: Final = 24
 """Without a scope (SIN6_LEN_RFC2133)."""
-_MAPPED: Final = bytes(10) + b"\xff\xff"
 _PROTOCOLS: Final = {common.SOCK_STREAM: common.IPPROTO_TCP, common.SOCK_DGRAM: common.IPPROTO_UDP}
 _SCOPED: Final = (common.SO_REUSEADDR, common.SO_REUSEPORT)
 """Of SOL_SOCKET: what bind(2) looks at."""
@@ -72,15 +72,6 @@ def unpack_address(family: int, raw: bytes) -> pb.SocketAddress:
         raise Errno(common.EAFNOSUPPORT)
     host = raw[4:8] if family == common.AF_INET else raw[8:24]
     return pb.SocketAddress(host=host, port=int.from_bytes(raw[2:4], "big"))
-
-
-def _is_loopback(host: bytes) -> bool:
-    """127/8 and ::1; and the unspecified address, which means them as a destination."""
-    if host.startswith(_MAPPED):
-        host = host[len(_MAPPED) :]
-    if len(host) == 4:
-        return host[0] == 127 or not any(host)
-    return host in (bytes(15) + b"\x01", bytes(16))
 
 
 def make_inet_socket(task: "Task", kind: int, protocol: int, flags: int, family: int) -> "InetSocket":
@@ -280,7 +271,7 @@ class InetStream(InetSocket):
 
     def _connected(self, local: pb.SocketAddress, peer: pb.SocketAddress) -> None:
         self.local, self.peer = local, peer
-        self._beyond = not _is_loopback(peer.host)
+        self._beyond = not is_loopback(plain(peer.host))
 
     # Connecting.
 
@@ -375,7 +366,10 @@ class InetStream(InetSocket):
             self._settled()
         elif self.peer is None:
             raise Errno(common.ENOTCONN)
-        got = super().receive(views, flags)
+        if len(views) != 1:
+            got = super().receive(views, flags)
+        else:  # there is no ancillary data in a stream
+            got = Received(self._take(views[0], flags & self.received_flags), 0)
         if not got.size_bytes and self._beyond and any(map(len, views)):
             self._raise_loss()
         return got
@@ -396,9 +390,18 @@ class InetStream(InetSocket):
         return super().write(data)
 
     def read(self, views: list[memoryview]) -> int:
-        if self.peer is None or self._beyond:
+        if self.peer is None or self._beyond or len(views) != 1:
             return self.receive(views, 0).size_bytes
-        return super().read(views)
+        return self._take(views[0], 0)
+
+    def _take(self, view: memoryview, flags: int) -> int:
+        """WouldBlock; Errno."""
+        try:
+            return self.near.recv_into(view, 0, flags)
+        except BlockingIOError:
+            raise WouldBlock(self.reads) from None
+        except OSError as error:
+            raise Errno(error.errno or EINVAL) from None
 
 
 class _Named(Destination):
@@ -440,7 +443,7 @@ class InetDatagrams(InetSocket):
         name = unpack_address(self.family, address)
         if not name.port:
             raise Errno(EINVAL)
-        if not _is_loopback(name.host) and (name.host, name.port) not in self._routes:
+        if not is_loopback(plain(name.host)) and (name.host, name.port) not in self._routes:
             self.network.call(pb.CheckRouteRequest(address=name))
             if len(self._routes) >= ROUTES_MAX:
                 self._routes.clear()

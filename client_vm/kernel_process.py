@@ -5,6 +5,7 @@ process is killed itself, the worker dies with it (PR_SET_PDEATHSIG), servers of
 and the janitor and they remove the directory.
 """
 
+import gc
 import hashlib
 import os
 import resource
@@ -48,7 +49,9 @@ def run(options: RunOptions, random: Random, say: Callable[[str], None]) -> int:
         # Only now: trio and protobuf would have kept the worker waiting; the servers share them.
         from client_vm.supervisor import supervise
 
-        started = _start(options, signals, worker, random, ended)
+        started = _start(options, signals, worker, random, say, ended)
+        gc.freeze()
+        gc.enable()
         verdict = supervise(started)
     if verdict.message:
         say(verdict.message)
@@ -69,7 +72,14 @@ def _check_directory(option: str, directory: str | None) -> None:
         raise StartError(f"{option} {directory}: not a directory", EXIT_FAILURE)
 
 
-def _start(options: RunOptions, signals: HeldSignals, worker: Worker, random: Random, ended: ExitStack) -> Run:
+def _start(
+    options: RunOptions,
+    signals: HeldSignals,
+    worker: Worker,
+    random: Random,
+    say: Callable[[str], None],
+    ended: ExitStack,
+) -> Run:
     """Starts the servers of the run's own, and makes the directory they and hosted services need."""
     placements = place(options)
     credentials = _credentials(options, placements)
@@ -83,17 +93,12 @@ def _start(options: RunOptions, signals: HeldSignals, worker: Worker, random: Ra
     for placement in processes:
         if placement.is_on_demand:
             continue
-        is_file = placement.kind == "file"
         servers[placement.kind] = server = start_server(
-            placement.kind,
-            directory,
-            transport=placement.transport,
-            root=options.root if is_file else None,
-            state=options.state if is_file else None,
+            placement.kind, directory, transport=placement.transport, options=options
         )
         ended.callback(server.end)
     random_key = _random_key(options.seed, random)
-    return Run(options, placements, signals, worker, servers, directory, random_key, credentials)
+    return Run(options, placements, signals, worker, servers, directory, random_key, say, credentials)
 
 
 def _credentials(options: RunOptions, placements: Sequence[Placement]) -> "Credentials | None":

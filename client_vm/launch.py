@@ -1,31 +1,32 @@
 """The processes and the directory of a run: made before trio and protobuf are imported, ended after them.
 
 The worker is forked first, from a process with one thread and few modules, so that its own imports run beside
-ours. Servers are what `python -m servers` is, but forked once trio and protobuf are imported, which takes most of
-a server's start; each is in a session of its own (setsid(2)): the terminal's signals reach the kernel process
-alone.
+ours; what is needed later only is imported by the function that needs it. Servers are what `python -m servers`
+is, but forked once trio and protobuf are imported, which takes most of a server's start; each is in a session of
+its own (setsid(2)): the terminal's signals reach the kernel process alone.
 """
 
 import fcntl
 import os
 import runpy
 import select
-import shutil
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
-import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from client_vm import host
 from client_vm.errors import EXIT_FAILURE, StartError
 from client_vm.shared_offsets import MEMORY_BYTES, EventCounts
+from ipc.limits import SOCKET_PATH_BYTES_MAX
 from ipc.seams import Random
+
+if TYPE_CHECKING:
+    from client_vm.options import RunOptions
 
 SIGNALS: Final = (
     signal.SIGINT,
@@ -42,8 +43,6 @@ SERVER_STOP_S: Final = 5.0
 """How long a server may take to close its state before it is killed."""
 DIRECTORY_PREFIX: Final = "farcall-"
 """A server removes no directory of another name."""
-SOCKET_PATH_BYTES_MAX: Final = 107
-"""sun_path holds 108 bytes with its NUL (unix(7))."""
 _READY_DESCRIPTOR: Final = 3
 
 
@@ -197,7 +196,7 @@ def _become_worker(
         worker.main(control, doorbell, parent, offsets=offsets)
     except BaseException:
         # A bug: nobody above may handle it, this process is a copy of its parent.
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(EXIT_FAILURE)
 
@@ -225,59 +224,68 @@ class Server:
         self.process.kill()
 
 
-def start_server(kind: str, directory: str, *, transport: str, root: str | None, state: str | None) -> Server:
-    """Starts a server that ends with this process. `state`: kept; None: in the run's directory.
+Begin = Callable[[list[str], int], int]
+"""Begins `python -m servers ARGUMENTS`, which says on that descriptor that it serves; its pid. OSError."""
 
-    StartError if the directory's path is too long for sockets; OSError.
+
+def start_server(
+    kind: str, directory: str, *, transport: str, options: "RunOptions", begin: Begin | None = None
+) -> Server:
+    """Starts a server that ends with this process; its state is in the run's directory, or where the options say.
+
+    `begin`: fork_server, unless told otherwise. StartError if the directory's path is too long for sockets;
+    OSError.
     """
     path = f"{directory}/{kind}.socket"
-    if len(os.fsencode(path)) + len(".ring") > SOCKET_PATH_BYTES_MAX:
+    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
         raise StartError(f"{directory}: too long a path for sockets; set TMPDIR", EXIT_FAILURE)
     arguments = [kind, "--listen", f"unix:{path}", "--private", directory, "--parent", str(os.getpid())]
-    arguments += ["--ready-fd", str(_READY_DESCRIPTOR)]
     arguments += ["--ring-only"] if transport == "ring" else []
-    arguments += ["--root", root] if root is not None else []
-    arguments += ["--state", state] if state is not None else []
+    arguments += _service_options(kind, options)
     ready, announce = os.pipe()
     try:
-        pid = os.fork()
-        if not pid:
-            _become_server(arguments, announce)
+        pid = (begin or fork_server)(arguments, announce)
     except OSError:
         os.close(ready)
         raise
     finally:
         os.close(announce)
     os.set_blocking(ready, False)
-    return Server(kind, Child(pid), path, ready, keeps=state is not None)
+    return Server(kind, Child(pid), path, ready, keeps="--state" in arguments)
 
 
-def spawn_network_server(directory: str, *, transport: str, egress: Sequence[str], may_publish: bool) -> Server:
-    """Starts a network server that ends with this process, by executing Python anew: gRPC's threads may be there,
-    and a fork's child could not go on. OSError."""
-    path = f"{directory}/network.socket"
-    ready, announce = os.pipe()
-    arguments = [sys.executable, "-P", "-m", "servers", "network", "--listen", f"unix:{path}"]
-    arguments += ["--private", directory, "--parent", str(os.getpid()), "--ready-fd", str(announce)]
-    arguments += ["--ring-only"] if transport == "ring" else []
-    arguments += [word for rule in egress for word in ("--egress", rule)]
-    arguments += ["--publish"] if may_publish else []
-    try:
-        process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=(announce,),
-            start_new_session=True,
-        )
-    except OSError:
-        os.close(ready)
-        raise
-    finally:
-        os.close(announce)
-    process.returncode = 0  # it is reaped here, by its pid, and nowhere else
-    os.set_blocking(ready, False)
-    return Server("network", Child(process.pid), path, ready, keeps=False)
+def _service_options(kind: str, options: "RunOptions") -> list[str]:
+    """What concerns the one service."""
+    if kind == "file":
+        places = (("--root", options.root), ("--state", options.state))
+        return [word for name, place in places if place is not None for word in (name, place)]
+    if kind == "network":
+        allowed = [word for rule in options.egress for word in ("--egress", rule)]
+        return [*allowed, "--publish"] if options.publish else allowed
+    return []
+
+
+def fork_server(arguments: list[str], announce: int) -> int:
+    """As Begin: shares what this process has imported."""
+    pid = os.fork()
+    if not pid:
+        _become_server(arguments, announce)
+    return pid
+
+
+def spawn_server(arguments: list[str], announce: int) -> int:
+    """As Begin, by executing Python anew: gRPC's threads may be there, and a fork's child could not go on."""
+    import subprocess
+
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "servers", *arguments, "--ready-fd", str(announce)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=(announce,),
+        start_new_session=True,
+    )
+    process.returncode = 0  # it is reaped by its pid, and nowhere else
+    return process.pid
 
 
 def _become_server(arguments: list[str], announce: int) -> NoReturn:
@@ -294,12 +302,12 @@ def _become_server(arguments: list[str], announce: int) -> NoReturn:
         os.closerange(_READY_DESCRIPTOR + 1, os.sysconf("SC_OPEN_MAX"))
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        sys.argv = ["servers", *arguments]
+        sys.argv = ["servers", *arguments, "--ready-fd", str(_READY_DESCRIPTOR)]
         runpy.run_module("servers", run_name="__main__")
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else EXIT_FAILURE
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
 
@@ -319,6 +327,8 @@ def choose_directory(random: Random) -> str:
 
 def make_fifo() -> int:
     """A FIFO of the host's that has no name any more, as a path (O_PATH). OSError."""
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="farcall-fifo-") as directory:
         path = os.path.join(directory, "fifo")
         os.mkfifo(path, 0o600)
@@ -330,11 +340,14 @@ class Janitor:
 
     def __init__(self, directory: str) -> None:
         """StartError if it cannot be made; OSError."""
-        self._directory = directory
+        import shutil
+
+        self._remove = partial(shutil.rmtree, directory, ignore_errors=True)
+        """As far as that is possible: a server that ends may be doing so as well."""
         reader, self._writer = os.pipe()
         pid = os.fork()
         if not pid:
-            _become_janitor(reader, directory)
+            _become_janitor(reader, self._remove)
         os.close(reader)
         self._process = Child(pid)
         try:
@@ -350,10 +363,10 @@ class Janitor:
         os.close(self._writer)
         self._process.wait(SERVER_STOP_S)
         self._process.kill()
-        _remove_directory(self._directory)  # in case it was killed
+        self._remove()  # in case it was killed
 
 
-def _become_janitor(reader: int, directory: str) -> NoReturn:
+def _become_janitor(reader: int, remove: Callable[[], None]) -> NoReturn:
     try:
         with suppress(PermissionError):
             os.setsid()
@@ -361,11 +374,6 @@ def _become_janitor(reader: int, directory: str) -> NoReturn:
         os.closerange(0, reader)
         os.closerange(reader + 1, os.sysconf("SC_OPEN_MAX"))
         os.read(reader, 1)
-        _remove_directory(directory)
+        remove()
     finally:
         os._exit(0)
-
-
-def _remove_directory(directory: str) -> None:
-    """As far as that is possible: a server that ends may be doing so as well."""
-    shutil.rmtree(directory, ignore_errors=True)

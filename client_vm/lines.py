@@ -4,22 +4,24 @@ A ring line leads straight to a server on this host; client_vm.gateway has the o
 """
 
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Protocol
 
 import trio
 
-from farcall.v1.session_pb2 import REFUSAL_NOT_READY, REFUSAL_OVERLOADED, HelloRequest
+from client_vm.errors import StartError
+from farcall.v1.session_pb2 import REFUSAL_NOT_READY, REFUSAL_OVERLOADED, HelloRequest, HelloResponse
 from ipc.address import Address
+from ipc.backoff import pauses_s
+from ipc.endpoint import Peer
 from ipc.greeting import ConnectError, check_hello
 from ipc.limits import HELLO_TIMEOUT_S
 from ipc.message import MalformedError
 from ipc.ring_client import RingDescriptors, RingUnavailableError, open_ring
+from ipc.ring_server import RingServer
 from ipc.seams import Clock
-
-BACKOFF_MIN_S: Final = 0.02
-BACKOFF_MAX_S: Final = 1.0
 
 
 class Line(Protocol):
@@ -43,7 +45,7 @@ class OnDemandLine:
     """A line that leads nowhere until somebody first wants to go."""
 
     def __init__(self, make: Callable[[], Awaitable[Line]]) -> None:
-        """`make`: ConnectError, OSError; called again after that."""
+        """`make`: ConnectError, StartError, OSError; called again after that."""
         self._make = make
         self._made: Line | None = None
         self._making = trio.Lock()
@@ -54,7 +56,7 @@ class OnDemandLine:
             if self._made is None:
                 try:
                     self._made = await self._make()
-                except OSError as error:
+                except (StartError, OSError) as error:
                     raise ConnectError(str(error)) from None
         return await self._made.open(request, doorbell, timeout_s)
 
@@ -95,7 +97,7 @@ class RingLine:
     async def open(self, request: HelloRequest, doorbell: int, timeout_s: float | None) -> RingDescriptors:
         """As Line."""
         begin = self._clock.monotonic_s()
-        delay_s = BACKOFF_MIN_S
+        pauses = pauses_s()
         while True:
             left_s = HELLO_TIMEOUT_S
             if timeout_s is not None:
@@ -108,14 +110,13 @@ class RingLine:
                 if error.refusal not in (REFUSAL_NOT_READY, REFUSAL_OVERLOADED):
                     raise
                 trouble = str(error)
-            pause_s = delay_s
+            pause_s = next(pauses)
             if timeout_s is not None:
-                pause_s = min(delay_s, begin + timeout_s - self._clock.monotonic_s())
+                pause_s = min(pause_s, begin + timeout_s - self._clock.monotonic_s())
                 if pause_s <= 0:
                     within = f"within {round(timeout_s, 1):g} s"
                     raise ConnectError(f"no server at {self._address} {within}: {trouble}")
             await trio.sleep(pause_s)
-            delay_s = min(2 * delay_s, BACKOFF_MAX_S)
 
     async def _try(self, request: HelloRequest, doorbell: int, timeout_s: float) -> RingDescriptors:
         try:
@@ -131,3 +132,25 @@ class RingLine:
             raise
         self._met(opened)
         return opened
+
+
+def adopted_ring(rings: RingServer, response: HelloResponse, doorbell: int) -> RingDescriptors:
+    """A ring that this process serves, for a session that is open already. Takes over `doorbell`. OSError."""
+    try:
+        ours, workers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError:
+        os.close(doorbell)
+        raise
+    ours.setblocking(False)
+    try:
+        memfd = rings.adopt(ours, doorbell, response.session, local_peer())
+    except OSError:
+        ours.close()
+        workers.close()
+        raise
+    return RingDescriptors(response, memfd, workers)
+
+
+def local_peer() -> Peer:
+    """A worker of this process, as a ring's control socket would name it."""
+    return Peer(f"uid:{os.geteuid()}", "ring")

@@ -279,7 +279,7 @@ def vfork(task: Task, request: CloneRequest) -> Blocking:
         environment=parent.environment, auxv=parent.auxv, executable=parent.executable,
         break_start=parent.break_start, break_end=parent.break_end, mmap_top=parent.mmap_top,
         nice=parent.nice, exit_signal=request.exit_signal, borrows=True, futexes=parent.futexes,
-        sigreturn_address=parent.sigreturn_address,
+        vdso_address=parent.vdso_address,
     )  # fmt: skip
     child.spare = spare
     child.cwd.users += 1

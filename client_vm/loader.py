@@ -7,7 +7,7 @@ from typing import Final
 from client_vm import elf
 from client_vm.abi import common
 from client_vm.abi.common import E2BIG, EACCES, EIO, ENOENT, ENOEXEC, ENOMEM, ENOTDIR
-from client_vm.architecture import ARM64, X86_64, Architecture
+from client_vm.architecture import X86_64, Architecture
 from client_vm.arena import PAGE_BYTES
 from client_vm.cpu import EXECUTE, READ, WRITE
 from client_vm.cpuid import cpuid
@@ -16,6 +16,7 @@ from client_vm.descriptors import RemoteFile
 from client_vm.errors import Errno
 from client_vm.process import Process
 from client_vm.segments import private_backing
+from client_vm.vdso import vdso
 from client_vm.vma import ADDRESS_MAX, ADDRESS_MIN, Backing, page_down, page_up
 from farcall.v1.file_pb2 import Attributes, OpenFlag, OpenRequest, Place
 from ipc.seams import Random
@@ -260,6 +261,7 @@ def _load(
         _map_segments(process, program.interpreter, interpreter_base)
         program.interpreter.file.drop()
         start_at = interpreter_base + inner.entry
+    _map_vdso(process, image.architecture)
     protection = READ | WRITE | (EXECUTE if image.executable_stack else 0)
     frame = _Frame(STACK_TOP)
     vectors = _vectors(process, program, base, frame, arguments, environment, random, interpreter_base)
@@ -268,30 +270,20 @@ def _load(
     process.space.map_stack(min(floor, start), start, STACK_TOP, protection)
     _store(process, stack_pointer, b"".join(value.to_bytes(8, "little") for value in vectors))
     _store(process, frame.address, bytes(frame.data))
-    _map_trampoline(process, image.architecture)
     process.executable = program.file
     process.name = program.path.rsplit(b"/", 1)[-1][:15]
     process.arguments, process.environment = list(arguments), list(environment)
     return start_at & _WORD, stack_pointer
 
 
-_TRAMPOLINES: Final = {
-    X86_64: bytes.fromhex("b80f0000000f05"),  # mov eax, 15; syscall
-    ARM64: bytes.fromhex("681180d2010000d4"),  # mov x8, #139; svc #0
-}
-"""rt_sigreturn."""
-
-
-def _map_trampoline(process: Process, architecture: Architecture) -> None:
-    """Code that returns from a signal's handler, for actions that name none (ARM64's C libraries)."""
-    space = process.space
+def _map_vdso(process: Process, architecture: Architecture) -> None:
+    """The vDSO, in a page of the process's own."""
+    space, shared = process.space, vdso(architecture)
     start = space.free_range(PAGE_BYTES, 0, process.mmap_top)
     space.map_anonymous(start, PAGE_BYTES, READ | WRITE, b"[vdso]")
-    for view in space.pieces(start, 8, WRITE):
-        code = _TRAMPOLINES[architecture]
-        view[: len(code)] = code
+    _store(process, start, shared.image)
     space.protect(start, start + PAGE_BYTES, READ | EXECUTE)
-    process.sigreturn_address = start
+    process.vdso_address = start
 
 
 def _map_segments(process: Process, program: Program, base: int) -> None:
@@ -362,6 +354,7 @@ def _vectors(
     who = process.credentials
     image = program.image
     auxv = {
+        common.AUXV_SYSINFO_EHDR: process.vdso_address,
         common.AUXV_HWCAP: _hwcap(architecture),
         common.AUXV_PAGESZ: PAGE_BYTES,
         common.AUXV_CLKTCK: _CLOCK_TICKS,

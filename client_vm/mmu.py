@@ -211,6 +211,26 @@ class AddressSpace:
 
     # -- guest bytes ----------------------------------------------------------------------------
 
+    def plain(self, address: int, size_bytes: int, access: int) -> memoryview | None:
+        """The arena view behind [address, +size), if there is nothing to it but a look: all of it in one mapping
+        that allows the access, of the process's own pages, none of them executed. None: see `pieces`."""
+        index = bisect_right(self._starts, address) - 1
+        if index < 0:
+            return None
+        vma = self.vmas[index]
+        end = address + size_bytes
+        if (
+            end > vma.end
+            or not vma.protection & access
+            or vma.backing is not None
+            or vma.segment is not None
+            or vma.executed
+            or vma.reserved
+        ):
+            return None
+        shift = vma.physical - vma.start
+        return self.arena.bytes[address + shift : end + shift]
+
     def pieces(self, address: int, size_bytes: int, access: int) -> Iterator[memoryview]:
         """The arena views behind [address, +size), in order; ends early at the first byte not allowed."""
         while size_bytes > 0:

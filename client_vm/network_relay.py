@@ -24,6 +24,7 @@ from farcall.v1.session_pb2 import (
     HelloResponse,
     Outcome,
 )
+from ipc.asking import ask
 from ipc.datagrams import HEADER_BYTES, PAYLOAD_BYTES_MAX
 from ipc.endpoint import Endpoint, Peer
 from ipc.greeting import ConnectError
@@ -81,22 +82,11 @@ class Session:
 
     async def _exchange(self, call: Call) -> Reply:
         """What the server answers; asks again while it has no room. LostError."""
-        while True:
-            answered = trio.Event()
-            replies: list[Reply] = []
-
-            def complete(reply: Reply, answered: trio.Event = answered, replies: list[Reply] = replies) -> None:
-                replies.append(reply)
-                answered.set()
-
-            self._link.submit(call, _PEER, complete)
-            await answered.wait()
-            if replies[0].refusal not in (REFUSAL_OVERLOADED, REFUSAL_NOT_READY):
-                break
+        while (reply := await ask(self._link, call, _PEER)).refusal in (REFUSAL_OVERLOADED, REFUSAL_NOT_READY):
             await trio.sleep(REFUSAL_RETRY_S)
-        if replies[0].refusal:
+        if reply.refusal:
             raise LostError
-        return replies[0]
+        return reply
 
 
 def _checked(reply: Reply) -> Reply:

@@ -5,30 +5,26 @@ memory: if it died, the next call opens another session, and a socket of the los
 """
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any
 
 from google.protobuf.message import Message
 
 from client_vm.abi.common import ENETDOWN, ENOENT
 from client_vm.errors import Errno
-from ipc.client import Client, ServerTimeoutError, SessionLostError, UnsupportedError
-
-SESSIONS_MAX: Final = 16
-"""Opened for the sake of one call, each in place of one that the server lost."""
-T = TypeVar("T")
+from client_vm.renewed import RenewedSession, T
+from ipc.client import Client, UnsupportedError
 
 
 class NetworkServer:
     """One worker's session. ENETDOWN: there is no server, or it does not know the socket."""
 
     def __init__(self, connect: Callable[[], Client]) -> None:
-        """`connect` gives a client in a new session, or in the one that was granted last."""
-        self._connect = connect
-        self._opened: Client | None = None
+        """`connect`: as RenewedSession's."""
+        self._session = RenewedSession(connect, ENETDOWN)
 
     def move(self, connect: Callable[[], Client]) -> None:
         """In a forked child: a session of its own. Sockets are the child's, too: capabilities name them."""
-        self._connect, self._opened = connect, None
+        self._session = RenewedSession(connect, ENETDOWN)
 
     def call(self, request: Message) -> Any:
         """The response of an operation. Errno."""
@@ -53,17 +49,7 @@ class NetworkServer:
         return self._in_session(ask)
 
     def _in_session(self, ask: Callable[[Client], T]) -> T:
-        for _ in range(SESSIONS_MAX):
-            try:
-                if self._opened is None:
-                    self._opened = self._connect()
-            except (SessionLostError, ServerTimeoutError):
-                break
-            try:
-                return ask(self._opened)
-            except SessionLostError:
-                self._opened.close()
-                self._opened = None
-            except (ServerTimeoutError, UnsupportedError):
-                break
-        raise Errno(ENETDOWN)
+        try:
+            return self._session.use(ask)
+        except UnsupportedError:
+            raise Errno(ENETDOWN) from None

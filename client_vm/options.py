@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from client_vm.errors import EXIT_FAILURE, StartError
+from ipc.limits import PORT_MAX
 from ipc.tls_files import VARIABLES, TlsFiles, TlsFilesError, chosen_files
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 TRANSPORTS: Final = ("ring", "grpc", "inproc")
 SERVER_TIMEOUT_MS_MAX: Final = (1 << 32) - 1
 """StartGuest.server_timeout_ms: seven weeks."""
-PORT_MAX: Final = 65_535
 SEED_MAX: Final = (1 << 64) - 1
 
 RUN_HELP: Final = """\

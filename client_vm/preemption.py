@@ -27,10 +27,12 @@ class Ticks:
         self._always = False
 
     @staticmethod
-    def attach(handler: int) -> None:
-        """Installs a CPU's native handler (its code's address): from now on that CPU is the one to stop."""
+    def attach(alarms: tuple[int, int]) -> None:
+        """Installs a CPU's native handlers (`Cpu.alarms`): from now on that CPU is the one to stop."""
+        first, again = alarms
         for number in (signal.SIGVTALRM, signal.SIGURG, signal.SIGALRM):
-            host.native_signal_handler(number, handler)
+            host.native_signal_handler(number, first)
+        host.native_signal_handler(signal.SIGPROF, again)
 
     def want(self, others: bool) -> None:
         """Somebody else wants the CPU now and then, or nobody does any more."""

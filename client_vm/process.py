@@ -257,8 +257,7 @@ class Process:
     subreaper: bool = False
     """PR_SET_CHILD_SUBREAPER."""
     told_of_locks: bool = False
-    sigreturn_address: int = 0
-    """Of the code that returns from a handler whose action names none (ARM64)."""
+    vdso_address: int = 0
 
     def may_hold_locks(self) -> bool:
         """Whether robust locks in shared memory may be lost with it (get_robust_list(2))."""

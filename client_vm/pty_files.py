@@ -78,7 +78,10 @@ class PtyMaster(Pty):
         return count
 
     def _keys(self) -> dict[bytes, int]:
-        """The bytes that are signals now. OSError."""
+        """The bytes that are signals now. OSError.
+
+        Asked at each write: whoever has the terminal may have changed them since, and nobody tells of it.
+        """
         try:
             settings = termios.tcgetattr(self.descriptor)
         except termios.error as error:

@@ -4,13 +4,12 @@ A row names a syscall once; its numbers come from the kernel's headers. A syscal
 -ENOSYS, as on a kernel that lacks it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from client_vm.architecture import ARCHITECTURES, Architecture
 from client_vm.arguments import Kind
-from client_vm.dispatch import Dispatch, Handler
+from client_vm.dispatch import Call, Dispatch, Handler, decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +67,10 @@ class Table:
 
     def _dispatch(self, architecture: Architecture) -> Dispatch:
         numbers: dict[str, int] = architecture.abi.SYSCALLS
-        calls: dict[int, tuple[Handler, tuple[Callable[[Any, int], Any], ...]]] = {}
+        calls: dict[int, Call] = {}
         for name, row in self.rows.items():
             if name in numbers:
-                calls[numbers[name]] = (row.handler, tuple(kind.decode for kind in row.arguments))
+                calls[numbers[name]] = decoded(row.handler, tuple(kind.decode for kind in row.arguments))
         errnos = {numbers[name]: r.errno for name, r in self.refusals.items() if name in numbers}
         return Dispatch(calls, errnos)
 

@@ -91,7 +91,7 @@ def private_backing(file: RemoteFile) -> Backing:
     """What a private mapping of a file shows: the file server's pages if it gives them, or else what is read of
     it. Errno."""
     files = file.files
-    descriptor, found = files.fetch_with(DonateRequest(handle=file.handle))
+    descriptor, found = files.fetch(DonateRequest(handle=file.handle))
     attributes = found.attributes if descriptor >= 0 else file.attributes()
     name = file.path()
     end = _End(descriptor) if descriptor >= 0 and found.mapped else None
@@ -110,7 +110,7 @@ def private_backing(file: RemoteFile) -> Backing:
         dev=attributes.dev,
         close=close,
         descriptor=descriptor,
-        donate=None if descriptor < 0 else lambda: files.fetch_with(DonateRequest(handle=file.handle))[0],
+        donate=None if descriptor < 0 else lambda: files.fetch(DonateRequest(handle=file.handle))[0],
         measure=None if end is None else end.now,
     )
 
@@ -166,7 +166,7 @@ def of_file(process: "Process", file: RemoteFile, wants_write: bool) -> Segment:
     known = process.mapped_files.get(ino)
     if known is not None and (known.may_write or not may_write):
         return known
-    descriptor = files.fetch(FetchMappingRequest(ino=ino))
+    descriptor = files.fetch(FetchMappingRequest(ino=ino))[0]
     if descriptor < 0:
         if known is None:
             files.call(UnmapRequest(ino=ino))
@@ -201,7 +201,7 @@ def fetch_again(process: "Process") -> None:
     for ino, segment in process.mapped_files.items():
         # The session is lost, or the file: the guest hears of it when it calls.
         with suppress(Errno):
-            descriptor = process.files.fetch(FetchMappingRequest(ino=ino))
+            descriptor = process.files.fetch(FetchMappingRequest(ino=ino))[0]
             if descriptor < 0:
                 continue
             if not os.path.sameopenfile(descriptor, segment.descriptor):

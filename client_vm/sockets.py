@@ -164,7 +164,12 @@ class Socket(OwnDescriptor):
 
     def send(self, data: memoryview, flags: int, beside: Beside, to: Destination | None) -> int:
         """As much as goes without waiting. WouldBlock; Errno, EPIPE among them."""
-        return self.send_by(self.near, [data], flags)
+        try:
+            return self.near.send(data, flags & self.sent_flags | common.MSG_NOSIGNAL)
+        except BlockingIOError:
+            raise WouldBlock(self.writes) from None
+        except OSError as error:
+            raise Errno(error.errno or EPIPE) from None
 
     def send_by(
         self,
@@ -175,7 +180,7 @@ class Socket(OwnDescriptor):
     ) -> int:
         """One sendmsg(2) of the host's. WouldBlock; Errno."""
         try:
-            return host.sendmsg(parts, control, flags & self.sent_flags | socket.MSG_NOSIGNAL)
+            return host.sendmsg(parts, control, flags & self.sent_flags | common.MSG_NOSIGNAL)
         except BlockingIOError:
             raise WouldBlock(self.writes) from None
         except OSError as error:
@@ -190,14 +195,14 @@ class Socket(OwnDescriptor):
         self, views: list[memoryview], flags: int, control_bytes: int = CONTROL_BYTES_MAX
     ) -> tuple[int, list[Control], int]:
         """(bytes, ancillary data, flags) of one recvmsg(2) of the host's. WouldBlock; Errno."""
-        wanted = flags & self.received_flags | socket.MSG_CMSG_CLOEXEC
+        wanted = flags & self.received_flags | common.MSG_CMSG_CLOEXEC
         try:
             count, control, out_flags, _ = self.near.recvmsg_into(views[:VIEWS_MAX], control_bytes, wanted)
         except BlockingIOError:
             raise WouldBlock(self.reads) from None
         except OSError as error:
             raise Errno(error.errno or EINVAL) from None
-        return count, control, out_flags & ~socket.MSG_CMSG_CLOEXEC
+        return count, control, out_flags & ~common.MSG_CMSG_CLOEXEC
 
     # Options.
 

@@ -16,13 +16,13 @@ from typing import Final
 
 import trio
 
-from client_vm.gateway import adopted_ring
 from client_vm.kernel_service import KernelService
-from client_vm.lines import BACKOFF_MAX_S, BACKOFF_MIN_S
+from client_vm.lines import adopted_ring
 from client_vm.process_table import FIRST_PID
 from client_vm.worker_link import ON_DEMAND, Link, Servers
 from farcall.v1.kernel_pb2 import KernelMessage, RingGrant, SpareGrant
 from farcall.v1.session_pb2 import SERVER_KIND_KERNEL, HelloResponse, ServerKind
+from ipc.backoff import pauses_s
 from ipc.greeting import ConnectError
 from ipc.message import MalformedError
 from ipc.passing import close_all
@@ -175,13 +175,12 @@ class Spares:
 
     async def _make_one(self) -> _Spare:
         """Tries for ever: a server may be away, descriptors may be short."""
-        delay_s = BACKOFF_MIN_S
+        pauses = pauses_s()
         while True:
             try:
                 return await self._make()
             except (ConnectError, OSError):
-                await trio.sleep(delay_s)
-                delay_s = min(2 * delay_s, BACKOFF_MAX_S)
+                await trio.sleep(next(pauses))
 
     async def _make(self) -> _Spare:
         """ConnectError; OSError; and nothing is left of it."""

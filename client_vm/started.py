@@ -1,6 +1,6 @@
 """What the two halves of the kernel process hand each other: a run that was started, and how it ended."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ class Run:
     directory: str
     """The run's own; empty if it needs none."""
     random_key: bytes
+    say: Callable[[str], None]
+    """Prints one line for the user."""
     credentials: "Credentials | None" = None
     """Towards servers at HOST:PORT."""
 

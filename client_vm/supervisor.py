@@ -11,17 +11,16 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from client_vm.errors import EXIT_FAILURE, StartError
 from client_vm.exits import Exits
 from client_vm.fifos import Fifos
-from client_vm.gateway import Gateway
 from client_vm.host import callers_environment
 from client_vm.kernel_service import KernelService
-from client_vm.launch import Child, Server, make_fifo, spawn_network_server
+from client_vm.launch import Child, Server, make_fifo, spawn_server, start_server
 from client_vm.lines import Line, OnDemandLine, RingLine
 from client_vm.options import merge_environment
 from client_vm.placement import Placement
@@ -37,7 +36,6 @@ from client_vm.process_table import (
     Uids,
 )
 from client_vm.ptys import Ptys
-from client_vm.publishing import publish
 from client_vm.spares import Spares, kernel_ring
 from client_vm.started import Run, Verdict
 from client_vm.unix_broker import UnixBroker
@@ -58,6 +56,9 @@ from ipc.limits import GROUPS_MAX, HELLO_TIMEOUT_S
 from ipc.rendezvous import FarEnds
 from ipc.ring_server import RingServer
 from ipc.seams import Clock, HostClock, HostRandom
+
+if TYPE_CHECKING:
+    from client_vm.gateway import Gateway
 
 KINDS: Final[dict[str, ServerKind]] = {
     "file": SERVER_KIND_FILE,
@@ -126,15 +127,7 @@ class _Supervisor:
             tasks.start_soon(self._watch_stops)
             for server in self._run.servers.values():
                 tasks.start_soon(self._watch_server, server)
-            gateway = partial(
-                Gateway,
-                self._clock,
-                self._credentials,
-                services=services,
-                tasks=tasks,
-                ended=ended,
-                credentials=self._run.credentials,
-            )
+            gateway = partial(self._gateway, services, tasks, ended)
             link = Link(self._servers, self._run.worker.control, self._run.worker.doorbell)
             try:
                 async with trio.open_nursery() as connecting:
@@ -243,7 +236,7 @@ class _Supervisor:
 
     # The servers.
 
-    async def _connect(self, link: Link, placement: Placement, gateway: Callable[[], Gateway]) -> None:
+    async def _connect(self, link: Link, placement: Placement, gateway: Callable[[], "Gateway"]) -> None:
         """Opens the line to one server, and the first worker's session and ring. ConnectError; OSError."""
         kind = KINDS[placement.kind]
         if placement.is_on_demand:
@@ -253,7 +246,7 @@ class _Supervisor:
         left_s = max(0.0, self._deadline - self._clock.monotonic_s())
         await link.send_ring(*await link.open(kind, left_s))
 
-    async def _open_line(self, placement: Placement, gateway: Callable[[], Gateway]) -> Line:
+    async def _open_line(self, placement: Placement, gateway: Callable[[], "Gateway"]) -> Line:
         run, kind, address = self._run, placement.kind, placement.address
         if placement.transport == "inproc":
             state = Path(run.options.state or f"{run.directory}/{kind}").absolute()
@@ -269,25 +262,41 @@ class _Supervisor:
             return RingLine(address, self._clock)
         return await gateway().link(kind, address, deadline)
 
+    def _gateway(self, services: trio.Nursery, tasks: trio.Nursery, ended: AsyncExitStack) -> "Gateway":
+        from client_vm.gateway import Gateway  # no run by ring needs it
+
+        return Gateway(
+            self._clock,
+            self._credentials,
+            services=services,
+            tasks=tasks,
+            ended=ended,
+            credentials=self._run.credentials,
+        )
+
     async def _publish(self) -> None:
         """-p: before the guest starts, so that who connects from outside finds the ports there."""
-        kind: ServerKind = SERVER_KIND_NETWORK
+        from client_vm.publishing import Publication  # few runs need it
+
+        run, kind = self._run, SERVER_KIND_NETWORK
+        line, hello = self._servers.lines[kind], self._servers.hello(kind)
+        publication = Publication(line, hello, run.options.publish, self._clock, run.say)
+        self._ended.callback(publication.close)
         try:
-            ports, line = self._run.options.publish, self._servers.lines[kind]
-            held = await publish(line, self._servers.hello(kind), ports, self._clock)
+            await publication.begin()
         except (ConnectError, StartError, OSError) as error:
             self._end(EXIT_FAILURE, str(error))
         else:
-            self._ended.callback(held.close)
+            self._tasks.start_soon(publication.keep)
 
     def _start_network(self, placement: Placement) -> Server:
-        """The network server of the run's own. OSError."""
-        options = self._run.options
-        server = spawn_network_server(
+        """The network server of the run's own. StartError; OSError."""
+        server = start_server(
+            placement.kind,
             self._run.directory,
             transport=placement.transport,
-            egress=options.egress,
-            may_publish=bool(options.publish),
+            options=self._run.options,
+            begin=spawn_server,
         )
         self._workers.excuse(server.process.pid)
         self._ended.callback(server.end)

@@ -25,14 +25,12 @@ def trap(task: "Task") -> Blocking | None:
     values = cpu.values
     number = values[0] & 0xFFFFFFFF
     dispatch = task.dispatch
-    found = dispatch.calls.get(number)
-    if found is None:
+    call = dispatch.calls.get(number)
+    if call is None:
         cpu.finish_syscall(-dispatch.refused[number] if number in dispatch.refused else _ENOSYS)
         return None
-    handler, decoders = found
     try:
-        arguments = [decode(task, values[index]) for index, decode in enumerate(decoders, 1)]
-        result = handler(task, *arguments)
+        result = call(task, values)
     except Errno as error:
         result = -error.errno
     except NoResult:

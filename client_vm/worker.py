@@ -6,6 +6,7 @@ host; its guest's children are clones of it.
 """
 
 import fcntl
+import gc
 import os
 import resource
 import signal
@@ -20,7 +21,6 @@ from client_vm import host
 from client_vm.abi import common
 from client_vm.arena import Arena
 from client_vm.control import SPARE_DESCRIPTORS_MAX, ControlSocket
-from client_vm.cpu import Cpu
 from client_vm.descriptors import OPEN_PATH, FdTable, RemoteFile
 from client_vm.elf import BadElfError
 from client_vm.errors import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Errno, StartError
@@ -41,7 +41,6 @@ from client_vm.shared_offsets import SharedOffsets
 from client_vm.signals import UNBLOCKABLE_MASK
 from farcall.v1.file_pb2 import OpenRequest
 from farcall.v1.kernel_pb2 import StartGuest
-from ipc.seams import HostClock
 
 
 def main(control: socket.socket, doorbell: socket.socket, parent: int, *, offsets: int) -> NoReturn:
@@ -51,6 +50,8 @@ def main(control: socket.socket, doorbell: socket.socket, parent: int, *, offset
     """
     status = EXIT_FAILURE
     try:
+        gc.freeze()
+        gc.enable()
         _settle(parent)
         _run(control, doorbell, parent, offsets)
     except StartError as error:
@@ -82,7 +83,7 @@ def _run(control: socket.socket, doorbell: socket.socket, parent: int, offsets: 
     hostname = socket.gethostname().encode()
     memory_total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     processors = sorted(os.sched_getaffinity(0))
-    clock = HostClock()
+    clock = host.GuestClock()
     link = ControlSocket(control, descriptors_max=SPARE_DESCRIPTORS_MAX)
     rings = Rings(link, doorbell, clock, time.sleep)
     start = rings.await_start()
@@ -222,12 +223,8 @@ def _load(kernel: Kernel, process: Process, start: StartGuest) -> Task:
     except Errno as error:
         shown = bytes(start.program).decode(errors="backslashreplace")
         raise StartError(f"{shown}: {os.strerror(error.errno)}", EXIT_NOT_EXECUTABLE) from None
-    architecture, space = prepared.architecture, process.space
-    cpu = Cpu(architecture, space.arena.address, space.arena.size_bytes, space.translate)
-    kernel.house.ticks.attach(cpu.alarm_stub)
-    space.flush_tlb, space.flush_code = cpu.flush_tlb, cpu.flush_code
-    cpu.pc, cpu.sp = prepared.entry, prepared.stack_pointer
-    memory, dispatch = GuestMemory(space), TABLE.dispatch(architecture)
+    architecture, cpu = prepared.architecture, kernel.house.make_cpu(process, prepared)
+    memory, dispatch = GuestMemory(process.space), TABLE.dispatch(architecture)
     task = Task(kernel, process, architecture, cpu, memory, dispatch, process.pid, name=process.name)
     process.tasks[task.tid] = task
     return task

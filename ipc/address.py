@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from ipc.limits import PORT_MAX, SOCKET_PATH_BYTES_MAX
+
 UNIX_PREFIX: Final = "unix:"
 RING_SUFFIX: Final = ".ring"
-UNIX_PATH_BYTES_MAX: Final = 107 - len(RING_SUFFIX)
-"""sun_path holds 108 bytes with its NUL (unix(7)), and the ring's socket has a longer name beside it."""
-PORT_MAX: Final = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +77,10 @@ def _unix(text: str) -> Address:
     if "\0" in path:
         raise ValueError(f"{text!r}: a path cannot hold a NUL")
     size_bytes = len(path.encode("utf-8", "surrogateescape"))
-    if size_bytes > UNIX_PATH_BYTES_MAX:
-        raise ValueError(f"{text!r}: a path of {size_bytes} bytes; a socket's has at most {UNIX_PATH_BYTES_MAX}")
+    if size_bytes > SOCKET_PATH_BYTES_MAX:
+        raise ValueError(
+            f"{text!r}: a path of {size_bytes} bytes; a socket's has at most {SOCKET_PATH_BYTES_MAX}"
+        )
     return Address(path=path)
 
 

@@ -18,6 +18,7 @@ import trio
 
 from farcall.v1.session_pb2 import REFUSAL_MALFORMED, REFUSAL_UNSUPPORTED, CarryRequest, CarryResponse
 from ipc import batch
+from ipc.backoff import pauses_s
 from ipc.endpoint import UNIX_GRPC, Endpoint, Peer
 from ipc.limits import BODY_BYTES_MAX, HELLO_TIMEOUT_S, RING_ENTRIES
 from ipc.message import Call, MalformedError, Reply
@@ -33,8 +34,6 @@ log = logging.getLogger(__name__)
 
 AT_ONCE_MAX: Final = RING_ENTRIES
 """Connections of one link at a time; more calls wait."""
-BACKOFF_MIN_S: Final = 0.02
-BACKOFF_MAX_S: Final = 1.0
 _TAG: Final = 1
 _ANSWER_BYTES_MAX: Final = BODY_BYTES_MAX + batch.ENTRY_OVERHEAD_BYTES
 
@@ -166,12 +165,11 @@ class PassingLink:
 
     async def _fetch(self, call: Call, complete: Callable[[Reply], None], scope: trio.CancelScope) -> None:
         """Asks until there is an answer, as the link does."""
-        delay_s = BACKOFF_MIN_S
+        pauses = pauses_s()
         try:
             with scope:
                 while (reply := await self._try(call)) is None:
-                    await trio.sleep(delay_s)
-                    delay_s = min(2 * delay_s, BACKOFF_MAX_S)
+                    await trio.sleep(next(pauses))
                 complete(reply)
         finally:
             scopes = self._under_way[call.session]

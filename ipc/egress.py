@@ -1,10 +1,10 @@
 """How what guests may reach beyond their loopback is written: CIDR[:PORT], in Hello and in options. Pure."""
 
 import ipaddress
-from typing import Final
+
+from ipc.limits import PORT_MAX
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-PORT_MAX: Final = 65_535
 
 
 def parse_rule(text: str) -> tuple[Network, int | None]:

@@ -35,6 +35,7 @@ from farcall.v1.session_pb2 import (
 )
 from ipc import batch
 from ipc.address import Address
+from ipc.backoff import pauses_s
 from ipc.batch import FrameWriter
 from ipc.credentials import Security
 from ipc.endpoint import BrokenError, FullError, Peer
@@ -48,7 +49,7 @@ from ipc.seams import Clock
 from ipc.side_loop import AbandonedError, SideLoop, together
 from ipc.tls_probe import explain
 
-BACKOFF_MIN_S, BACKOFF_MAX_S = 0.05, 1.0
+BACKOFF_FIRST_S: Final = 0.05
 HANDSHAKE_S: Final = 5.0
 """How long one attempt may take: TCP, HTTP/2, the stream, and each Hello that resumes a session."""
 RENEW_SESSIONS_MAX: Final = 4096
@@ -290,12 +291,12 @@ class _Connection:
 
     async def _live(self) -> None:
         """Connects for ever: as a hard NFS mount, it never gives a call up."""
-        delay_s = BACKOFF_MIN_S
+        pauses = pauses_s(BACKOFF_FIRST_S)
         while True:
             channel = open_channel(grpc.aio, self._address, self._security)
             try:
                 stream = await self._handshake(channel)
-                delay_s = BACKOFF_MIN_S
+                pauses = pauses_s(BACKOFF_FIRST_S)
                 await self._carry(channel, stream)
             except grpc.aio.AioRpcError as error:
                 self.trouble = reason(error)
@@ -309,8 +310,7 @@ class _Connection:
                 self._tried.set()
                 self._channel = self._writer = None
                 await channel.close()
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, BACKOFF_MAX_S)
+            await asyncio.sleep(next(pauses))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
@@ -372,7 +372,7 @@ class _Connection:
 
     async def _say_hello(self, request: HelloRequest) -> HelloResponse:
         """Asks until somebody answers who is ready. A lost answer leaves a session that its lease ends."""
-        delay_s = BACKOFF_MIN_S
+        pauses = pauses_s(BACKOFF_FIRST_S)
         while True:
             while self._channel is None:
                 await self._up.wait()
@@ -390,8 +390,7 @@ class _Connection:
                 response = batch.parse(HelloResponse, answer)
                 if response.outcome.refusal not in (REFUSAL_NOT_READY, REFUSAL_OVERLOADED):
                     return response
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, BACKOFF_MAX_S)
+            await asyncio.sleep(next(pauses))
 
     async def _farewell(self, session: int) -> None:
         goodbye = GoodbyeRequest()

@@ -297,7 +297,6 @@ class _Stream:
         self._stalled = False
         self._finishing = False
         self._detached = False
-        self._wake_due = False
 
     # The side loop's half.
 
@@ -340,10 +339,6 @@ class _Stream:
         if self._stalled:
             self._server.to_trio.put(self._pump)
 
-    def _wake(self) -> None:
-        self._wake_due = False
-        self._writer.wake()
-
     # Trio's half.
 
     def _feed(self, calls: Any) -> None:
@@ -381,12 +376,8 @@ class _Stream:
             self._server.to_loop.put(self._idle.set)
 
     def _is_stalled(self) -> bool:
-        # Flag first, then look again: the writer adds to sent_bytes first, then looks at the flag.
-        self._stalled = True
-        if self._replied_bytes - self._writer.sent_bytes > batch.BACKLOG_BYTES_MAX:
-            return True
-        self._stalled = False
-        return False
+        self._stalled = self._replied_bytes - self._writer.sent_bytes > batch.BACKLOG_BYTES_MAX
+        return self._stalled
 
     def _submit(self, entry: session_pb2.Call) -> None:
         call = batch.entry_to_call(entry)
@@ -432,9 +423,7 @@ class _Stream:
             reply.data = bytes(reply.data)  # the endpoint's memory is its own again after this
         self._replied_bytes += batch.reply_size(reply)
         self._writer.put(tag, reply)
-        if not self._wake_due:
-            self._wake_due = True
-            self._server.to_loop.put(self._wake)
+        self._server.to_loop.put(self._writer.wake)
 
 
 def _carried(opcode: int) -> bool:

@@ -17,10 +17,9 @@ from ipc.message import MalformedError
 from ipc.ring_client import RingChannel
 from ipc.seams import Clock
 from ipc.shared_memory import fence
+from ipc.spin import Luck
 
 _MILLISECONDS: Final = 1000
-_LUCK_MAX: Final = 4
-_LUCKLESS: Final = 64
 _SLEEP_S_MAX: Final = 86_400.0
 """poll(2) takes an int of milliseconds; nobody minds being woken once a day."""
 
@@ -34,8 +33,7 @@ class Sleeper:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock if len(os.sched_getaffinity(0)) > 1 else None
-        self._luck = _LUCK_MAX
-        """How many looks may fail before only one in _LUCKLESS is made."""
+        self._luck = Luck()
         self._rings: list[RingChannel] = []
         self._poll = select.poll()
         self._descriptors: frozenset[int] = frozenset()
@@ -91,18 +89,15 @@ class Sleeper:
     def _look(self) -> list[tuple[int, int]]:
         """What becomes ready soon, if it pays to look."""
         assert self._clock is not None
-        if self._luck <= 0:
-            self._luck -= 1
-            if self._luck > -_LUCKLESS:
-                return []
-            self._luck = 1
+        if not self._luck.holds():
+            return []
         poll, now = self._poll.poll, self._clock.monotonic_s
         end = now() + IDLE_SPIN_US / 1e6
         while now() < end:
             if ready := poll(0):
-                self._luck = min(self._luck + 1, _LUCK_MAX)
+                self._luck.found()
                 return ready
-        self._luck -= 1
+        self._luck.missed()
         return []
 
     def _watch(self, rings: list[RingChannel]) -> None:

@@ -8,6 +8,13 @@ PROTOCOL_MAX: Final = 1
 MAPPED_SIZE_AT: Final = 1 << 60
 """Where a mapped file's memfd (file.proto, FetchMapping) has the file's size, beyond every byte of the file."""
 
+SOCKET_PATH_BYTES_MAX: Final = 107 - len(".ring")
+"""Of unix:PATH: sun_path holds 108 bytes with its NUL (unix(7)); the ring's socket has a longer name."""
+PORT_MAX: Final = 65_535
+"""Of TCP and UDP."""
+CAPABILITY_BYTES: Final = 16
+"""Of the name of a socket at the network server: random, and good for who knows it."""
+
 DATA_BYTES_MAX: Final = 1 << 20
 """Of one call's or reply's data."""
 BODY_BYTES_MAX: Final = 64 << 10

@@ -47,6 +47,7 @@ from ipc.ring_layout import (
 )
 from ipc.seams import Clock
 from ipc.shared_memory import fence, map_sealed, order
+from ipc.spin import Luck
 
 _LOOKS_PER_CLOCK: Final = 32
 """Looks at the completion tail between two readings of the clock: about a microsecond."""
@@ -166,6 +167,7 @@ class RingChannel:
         self._doorbell = doorbell
         self._clock = clock
         self._spin_s = spin_us / 1e6 if len(os.sched_getaffinity(0)) > 1 else 0.0
+        self._luck = Luck()
         try:
             self._memory = map_sealed(memfd, RING_BYTES)
             self.session = read_header(self._memory)
@@ -416,24 +418,22 @@ class RingChannel:
         return MalformedError(why)
 
     def _wake_server(self) -> None:
-        try:
+        # It fails if so many wake-ups are pending that one more says nothing, or if the server died: its
+        # completions may still be in the ring, and `wait` looks there first.
+        with suppress(OSError):
             self._control.send(_WAKE, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        except BlockingIOError:
-            pass  # so many wake-ups are pending that one more says nothing
-        except OSError:
-            # It died. Its completions may still be in the ring: `wait` looks there first.
-            pass
 
     def _await_tail(self, taken: int, deadline: float | None) -> bool:
         """Waits until the completion tail is not `taken`: True; False once `deadline` has passed."""
-        words = self._words
-        now = self._clock.monotonic_s
-        spin_end = now() + self._spin_s if self._spin_s else 0.0
+        words, now = self._words, self._clock.monotonic_s
+        spin_end = now() + self._spin_s if self._spin_s and self._luck.holds() else 0.0
         while spin_end:
             for _ in range(_LOOKS_PER_CLOCK):
                 if words[COMPLETION_TAIL] != taken:
+                    self._luck.found()
                     return True
             if now() >= spin_end:
+                self._luck.missed()
                 break
         while True:
             words[CLIENT_SLEEPING] = 1
@@ -451,17 +451,18 @@ class RingChannel:
             for descriptor, _ in ready:
                 if descriptor == self._doorbell.fileno():
                     self._drain_doorbell()
-                elif self._hung_up():
-                    if words[COMPLETION_TAIL] != taken:
-                        return True
+                elif self._hung_up() and words[COMPLETION_TAIL] == taken:
                     self._broken = "the server closed the ring"
                     raise BrokenError(self._broken)
+            if words[COMPLETION_TAIL] != taken:
+                return True
 
     def _drain_doorbell(self) -> None:
-        # Another ring's byte may be swallowed here: harmless, its tail is looked at before sleeping on it.
+        # Another ring's byte may be swallowed here: harmless, its tail is looked at before sleeping on it. If
+        # there are more than so many, the rest ends the next sleep.
         try:
-            while self._doorbell.recv(256, socket.MSG_DONTWAIT):
-                pass
+            if self._doorbell.recv(256, socket.MSG_DONTWAIT):
+                return
         except BlockingIOError:
             return
         except ConnectionError:

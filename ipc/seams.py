@@ -20,6 +20,15 @@ class Clock(Protocol):
         ...
 
 
+class NativeClock(Clock, Protocol):
+    """Clocks that native code can read, too."""
+
+    @property
+    def gettime_address(self) -> int:
+        """Of a C function that tells them as clock_gettime(2) does, REALTIME and MONOTONIC at least."""
+        ...
+
+
 class Random(Protocol):
     """A source of bytes that nobody else can guess."""
 

@@ -19,7 +19,6 @@ import ctypes
 import fcntl
 import mmap
 import os
-import platform
 from collections.abc import Callable
 from typing import Final
 
@@ -90,7 +89,7 @@ def _arm64_barrier() -> Callable[[], None]:
 
 
 def _ordering() -> tuple[Callable[[], None] | None, Callable[[], None]]:
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine == "x86_64":
         return None, _locked_instruction_fence()
     if machine == "aarch64":

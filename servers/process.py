@@ -6,6 +6,7 @@ signal comes at the end of the parent's *thread* that forked, and trio starts pr
 which end when idle (prctl(2)).
 """
 
+import gc
 import os
 import resource
 import shutil
@@ -16,18 +17,20 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from ipc.address import Address
-from ipc.credentials import Credentials, CredentialsError, load
 from ipc.endpoint import Endpoint
 from ipc.ring_server import serve_rings
 from ipc.seams import HostClock
 from ipc.tls_files import TlsFiles
 from servers.dispatch import Dispatcher
 from servers.entry import Options, StartError, make_endpoint
+
+if TYPE_CHECKING:
+    from ipc.credentials import Credentials
 
 PRIVATE_PREFIX: Final = "farcall-"
 """Of a private directory's name, lest a slip of the pen has another removed."""
@@ -75,18 +78,22 @@ def run(process: Process) -> None:
             raise failure
 
 
-def _credentials(process: Process) -> Credentials | None:
+def _credentials(process: Process) -> "Credentials | None":
     if process.tls is None or process.address.is_unix:
         return None
+    from ipc.credentials import CredentialsError, load  # no server of a run's own needs it
+
     try:
         return load(process.tls, process.kind, HostClock())
     except CredentialsError as error:
         raise StartError(str(error)) from None
 
 
-async def _serve(process: Process, credentials: Credentials | None) -> None:
+async def _serve(process: Process, credentials: "Credentials | None") -> None:
     with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
         endpoint, background = make_endpoint(process.kind, process.options)
+        gc.freeze()  # what is imported by now is no garbage
+        gc.enable()  # `farcall run` has disabled it for its start
         async with trio.open_nursery() as service:
             service.start_soon(background)
             try:
@@ -105,7 +112,7 @@ async def _serve(process: Process, credentials: Credentials | None) -> None:
 
 
 async def _listen(
-    process: Process, credentials: Credentials | None, endpoint: Dispatcher, carriers: trio.Nursery
+    process: Process, credentials: "Credentials | None", endpoint: Dispatcher, carriers: trio.Nursery
 ) -> Address:
     """Starts the carriers; the address in use. StartError.
 
@@ -123,7 +130,7 @@ async def _listen(
 
 
 async def _start_grpc(
-    address: Address, credentials: Credentials | None, endpoint: Endpoint, carriers: trio.Nursery
+    address: Address, credentials: "Credentials | None", endpoint: Endpoint, carriers: trio.Nursery
 ) -> Address:
     from ipc.grpc_server import ListenError, serve_grpc  # imports grpc: 130 ms that --ring-only saves
 

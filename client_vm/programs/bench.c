@@ -2,6 +2,7 @@
 
      bench null N             N getppid calls
      bench pread N PATH       N preads of 4096 bytes from the start of PATH
+     bench crowd N PATH GUESTS  the same from beyond its first 64 KiB, N by each of so many processes at once
      bench compute N          SHA-256 over N times 16 KiB
      bench fork N             N children, one after the other, that end at once; forked and waited for
      bench spawn N PROG ARG...  N children that execute PROG; forked and waited for
@@ -15,7 +16,7 @@ typedef unsigned long u64;
 
 #if defined(__x86_64__)
 enum { SYS_PREAD = 17, SYS_WRITE = 1, SYS_OPENAT = 257, SYS_GETPPID = 110, SYS_CLOCK_GETTIME = 228, SYS_EXIT_GROUP = 231,
-       SYS_READ = 0, SYS_PIPE2 = 293, SYS_CLONE = 56, SYS_WAIT4 = 61, SYS_EXECVE = 59,
+       SYS_READ = 0, SYS_CLOSE = 3, SYS_PIPE2 = 293, SYS_CLONE = 56, SYS_WAIT4 = 61, SYS_EXECVE = 59,
        SYS_SCHED_SETAFFINITY = 203, SYS_SCHED_GETAFFINITY = 204,
        SYS_SOCKET = 41, SYS_CONNECT = 42, SYS_ACCEPT4 = 288, SYS_LISTEN = 50, SYS_GETSOCKNAME = 51 };
 __asm__(".globl _start\n_start: xor %ebp, %ebp\n mov %rsp, %rdi\n and $-16, %rsp\n call start\n");
@@ -28,7 +29,7 @@ static inline long call(long number, u64 a, u64 b, u64 c, u64 d) {
 }
 #elif defined(__aarch64__)
 enum { SYS_PREAD = 67, SYS_WRITE = 64, SYS_OPENAT = 56, SYS_GETPPID = 173, SYS_CLOCK_GETTIME = 113, SYS_EXIT_GROUP = 94,
-       SYS_READ = 63, SYS_PIPE2 = 59, SYS_CLONE = 220, SYS_WAIT4 = 260, SYS_EXECVE = 221,
+       SYS_READ = 63, SYS_CLOSE = 57, SYS_PIPE2 = 59, SYS_CLONE = 220, SYS_WAIT4 = 260, SYS_EXECVE = 221,
        SYS_SCHED_SETAFFINITY = 122, SYS_SCHED_GETAFFINITY = 123,
        SYS_SOCKET = 198, SYS_CONNECT = 203, SYS_ACCEPT4 = 242, SYS_LISTEN = 201, SYS_GETSOCKNAME = 204 };
 __asm__(".globl _start\n_start: mov x29, #0\n mov x30, #0\n mov x0, sp\n bl start\n");
@@ -45,7 +46,7 @@ static inline long call(long number, u64 a, u64 b, u64 c, u64 d) {
 #endif
 
 enum { AT_FDCWD = -100, CLOCK_MONOTONIC = 1, CLOCK_PROCESS_CPUTIME_ID = 2, BLOCK_BYTES = 4096, WORDS = 2048, SIGCHLD = 17,
-       NOT_EXECUTED = 127, AF_INET = 2, SOCK_STREAM = 1 };
+       NOT_EXECUTED = 127, AF_INET = 2, SOCK_STREAM = 1, BEYOND_BYTES = 65536 };
 
 static char block[BLOCK_BYTES];
 static u64 words[WORDS];
@@ -212,6 +213,55 @@ static u64 by_tcp(u64 rounds) {
     return ping_pong(rounds, (int[]){(int)near, (int)near}, (int[]){(int)far, (int)far});
 }
 
+static int read_blocks(u64 count, const char *path, u64 offset) {
+    long fd = call(SYS_OPENAT, (u64)AT_FDCWD, (u64)path, 0, 0);
+    int failed = 0;
+    while (count-- && !failed)
+        failed = call(SYS_PREAD, (u64)fd, (u64)block, BLOCK_BYTES, offset) != BLOCK_BYTES;
+    return failed;
+}
+
+/* Says whether it failed. 0, or 1. */
+static int report(int to, int failed) {
+    char byte = (char)failed;
+    return call(SYS_WRITE, (u64)to, (u64)&byte, 1, 0) != 1 || failed;
+}
+
+/* Whether one of so many reports is of a failure, or is missing. */
+static int failed_report(int from, u64 count) {
+    char byte = 0;
+    while (count-- && !byte)
+        if (call(SYS_READ, (u64)from, (u64)&byte, 1, 0) != 1)
+            return 1;
+    return byte;
+}
+
+/* Nanoseconds in which every child reads its blocks; 0: failed. Their births and ends are not measured: each reads
+   one block, reports, waits for a byte, and reports again when it has read the others. */
+static u64 crowd(u64 count, const char *path, u64 children) {
+    int go[2], done[2];
+    if (call(SYS_PIPE2, (u64)go, 0, 0, 0) || call(SYS_PIPE2, (u64)done, 0, 0, 0) || children > sizeof block)
+        return 0;
+    for (u64 i = 0; i < children; i++) {
+        long child = fork();
+        if (child < 0)
+            return 0;
+        if (!child) {
+            char byte;
+            call(SYS_CLOSE, (u64)go[1], 0, 0, 0);
+            leave(report(done[1], read_blocks(1, path, BEYOND_BYTES)) || call(SYS_READ, (u64)go[0], (u64)&byte, 1, 0) != 1
+                  || report(done[1], read_blocks(count, path, BEYOND_BYTES)));
+        }
+    }
+    call(SYS_CLOSE, (u64)done[1], 0, 0, 0);
+    if (failed_report(done[0], children))
+        return 0;
+    u64 begin = now(CLOCK_MONOTONIC);
+    if (call(SYS_WRITE, (u64)go[1], (u64)block, children, 0) != (long)children || failed_report(done[0], children))
+        return 0;
+    return now(CLOCK_MONOTONIC) - begin;
+}
+
 static int is(const char *mode, const char *name) {
     while (*mode && *mode == *name)
         mode++, name++;
@@ -230,6 +280,9 @@ __attribute__((noreturn, used)) void start(u64 *stack) {
         begin = now(CLOCK_MONOTONIC);
         for (u64 i = 0; i < count && !failed; i++)
             failed = call(SYS_PREAD, (u64)fd, (u64)block, BLOCK_BYTES, 0) != BLOCK_BYTES;
+    } else if (is(mode, "crowd")) {
+        spent = words_given > 4 ? crowd(count, arguments[3], number(arguments[4])) : 0;
+        failed = !spent;
     } else if (is(mode, "null")) {
         for (u64 i = 0; i < count; i++)
             call(SYS_GETPPID, 0, 0, 0, 0);

@@ -74,7 +74,7 @@ def fcntl(task: Task, fd: int, command: int, argument: int) -> int | Blocking:
         return 0
     if command == common.F_GETFL:
         return file.flags
-    if file.flags & common.O_PATH:
+    if file.is_path:
         raise Errno(EBADF)
     if command == common.F_SETFL:
         file.update_flags(_SETTABLE, argument)
@@ -160,7 +160,7 @@ def ioctl(task: Task, fd: int, request: int, argument: OutBuffer) -> int:
     """Requests of fds, of the caller's terminal, and FIONREAD; everything else is ENOTTY."""
     descriptor = task.process.fds.descriptor(fd)
     file = descriptor.file
-    if file.flags & common.O_PATH:
+    if file.is_path:
         raise Errno(EBADF)
     if request in (common.FIOCLEX, common.FIONCLEX):
         descriptor.close_on_exec = request == common.FIOCLEX

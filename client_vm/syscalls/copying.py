@@ -14,8 +14,9 @@ from client_vm.descriptors import OpenFile, RemoteFile
 from client_vm.errors import Errno
 from client_vm.host_files import PIPE_WRITE_BYTES_MAX, HostBacked, is_ready
 from client_vm.process import Task
-from client_vm.syscalls.files import holding, joined, readable, with_sigpipe, writable
+from client_vm.syscalls.files import readable, writable
 from client_vm.syscalls.sizes import fitting
+from client_vm.syscalls.streams import holding, joined, with_sigpipe
 from client_vm.waiting import Blocking, WouldBlock, until_possible
 
 COPY_BYTES: Final = 256 << 10

@@ -10,6 +10,7 @@ from client_vm.descriptors import OpenFile
 from client_vm.epoll import EventPoll, make_epoll
 from client_vm.errors import Errno
 from client_vm.event_files import SignalQueue, Timer, make_eventfd, make_timerfd
+from client_vm.host import EPOLL_EVENTS_MAX
 from client_vm.host_files import HostBacked
 from client_vm.process import Task
 from client_vm.signals import UNBLOCKABLE_MASK
@@ -20,11 +21,10 @@ from client_vm.syscalls.polling import (
     timespec_deadline,
     with_mask,
 )
+from client_vm.syscalls.streams import holding
 from client_vm.waiting import Blocking, Restart, Wait
 
 _MASK_BYTES: Final = 8
-EPOLL_EVENTS_MAX: Final = 1024
-"""Told at once; who asks for more comes again."""
 
 
 def _install(task: Task, make: Callable[[], OpenFile], close_on_exec: bool) -> int:
@@ -61,13 +61,10 @@ def epoll_ctl(task: Task, instance: int, operation: int, fd: int, event: InBuffe
     struct = task.architecture.abi.epoll_event
     events = data = 0
     if operation != common.EPOLL_CTL_DEL:
-        events, data = struct.codec.unpack(event.whole(struct.size))
-    poll_file = _pointed(task, instance)
-    file = _pointed(task, fd)
-    if not isinstance(file, HostBacked) or file.readiness() is None:
-        raise Errno(EPERM)
+        events, data = event.fields(struct)
+    poll_file, file = _pointed(task, instance), _pointed(task, fd)
     if not isinstance(poll_file, EventPoll) or poll_file is file:
-        raise Errno(EINVAL)
+        raise Errno(EPERM if not isinstance(file, HostBacked) or file.readiness() is None else EINVAL)
     poll_file.control(operation, fd, file, events, data)
     return 0
 
@@ -100,27 +97,32 @@ def _epoll_wait(task: Task, fd: int, pointer: OutBuffer, count: int, deadline: f
     wanted = min(count, EPOLL_EVENTS_MAX)
 
     def look() -> int:
-        refresh_queues(task)
+        if task.process.signals.queues:
+            refresh_queues(task)
         # Only what can be stored is taken: an event of an edge is told once.
-        room = sum(map(len, task.memory.writable(pointer.address, wanted * struct.size))) // struct.size
-        found = instance.take(max(1, room))
-        if found and not room:
-            raise Errno(EFAULT)
+        room = wanted
+        if pointer.plain(wanted * struct.size) is None:
+            room = sum(map(len, task.memory.writable(pointer.address, wanted * struct.size))) // struct.size
+        found = instance.take(room or 1)
         if found:
+            if not room:
+                raise Errno(EFAULT)
             pointer.put(b"".join([struct.codec.pack(*event) for event in found]))
         return len(found)
 
-    wait = Wait(((instance.descriptor, common.POLLIN),), deadline, restart=Restart.NEVER)
-    answer = look_or_wait(task, deadline, look, lambda: wait)
-    return answer if isinstance(answer, int) else _holding(instance, answer)
+    def wait() -> Wait:
+        return Wait(((instance.descriptor, common.POLLIN),), deadline, restart=Restart.NEVER)
+
+    answer = look_or_wait(task, deadline, look, wait)
+    return answer if isinstance(answer, int) else holding(instance, _waiting(instance, answer))
 
 
-def _holding(file: OpenFile, call: Blocking) -> Blocking:
-    file.users += 1
+def _waiting(instance: EventPoll, call: Blocking) -> Blocking:
+    instance.waiters += 1
     try:
         return (yield from call)
     finally:
-        file.drop()
+        instance.waiters -= 1
 
 
 # -- eventfd, timerfd, signalfd -----------------------------------------------------------------------

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Final
 
 from client_vm.abi import common
-from client_vm.abi.common import AT_FDCWD, EAGAIN, EBADF, EINVAL, EISDIR, EPIPE, ESPIPE
+from client_vm.abi.common import AT_FDCWD, EAGAIN, EBADF, EINVAL, EISDIR, ESPIPE
 from client_vm.arena import PAGE_BYTES
-from client_vm.arguments import RW_BYTES_MAX, InBuffer, IoVector, OutBuffer
+from client_vm.arguments import InBuffer, IoVector, OutBuffer
 from client_vm.descriptors import OpenFile, RemoteFile
 from client_vm.errors import Errno
 from client_vm.event_files import SignalQueue
@@ -17,16 +17,14 @@ from client_vm.namespace import locate
 from client_vm.nodes import Node, OpenNode
 from client_vm.process import Task
 from client_vm.pty_files import PtySlave, take_over
-from client_vm.signals import raise_signal
 from client_vm.syscalls.sizes import check_growth, fitting
-from client_vm.waiting import Blocking, Wait, WouldBlock, bounded, until_possible
+from client_vm.syscalls.streams import holding, joined, put, signal_break, within
+from client_vm.waiting import Blocking, Wait, WouldBlock, until_possible
 from farcall.v1.file_pb2 import OpenFlag, OpenRequest, Place
 
 CLOSE_RANGE_UNSHARE: Final = 1 << 1
 CLOSE_RANGE_CLOEXEC: Final = 1 << 2
 """linux/close_range.h."""
-CHUNK_BYTES: Final = 256 << 10
-"""Of a long write that waits in between: tried at once. More than PIPE_BUF, up to which writes are atomic."""
 
 
 # -- open and close ---------------------------------------------------------------------------------
@@ -227,45 +225,6 @@ def writable(task: Task, fd: int) -> OpenFile:
     return file
 
 
-def joined(views: list[memoryview], done: int = 0, bytes_max: int = RW_BYTES_MAX) -> memoryview:
-    """The bytes of the views from `done` on, at most bytes_max, as one; copied once if they are several."""
-    parts = []
-    for view in views:
-        if done >= len(view):
-            done -= len(view)
-            continue
-        parts.append(view[done : done + bytes_max])
-        bytes_max -= len(parts[-1])
-        done = 0
-        if not bytes_max:
-            break
-    return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
-
-
-def with_sigpipe(task: Task, write: Callable[[], int]) -> int:
-    """A write whose broken pipe also raises SIGPIPE (pipe(7))."""
-    try:
-        return write()
-    except Errno as error:
-        if error.errno == EPIPE:
-            raise_signal(task, common.SIGPIPE)
-        raise
-
-
-def holding(file: OpenFile, call: Blocking) -> Blocking:
-    """While a call waits the description lives on, even if another thread closes its last fd."""
-    file.users += 1
-    try:
-        return (yield from call)
-    finally:
-        file.drop()
-
-
-def within(task: Task, patience_s: float | None, call: Blocking) -> Blocking:
-    """The call, which waits no longer than that: EAGAIN (socket(7), SO_RCVTIMEO)."""
-    return call if patience_s is None else bounded(call, patience_s, task.kernel.clock.monotonic_s)
-
-
 def _read(task: Task, fd: int, room: Callable[[], list[memoryview]], at_once: bool = False) -> int | Blocking:
     """Reads now, or waits for data, unless it must be `at_once`.
 
@@ -285,69 +244,14 @@ def _read(task: Task, fd: int, room: Callable[[], list[memoryview]], at_once: bo
 def _write(
     task: Task, file: OpenFile, source: Callable[[], list[memoryview]], at_once: bool = False
 ) -> int | Blocking:
-    return put(
-        task,
-        file,
-        source,
-        lambda data: with_sigpipe(task, lambda: file.write(fitting(task, file, data, None))),
-        at_once or bool(file.flags & common.O_NONBLOCK),
-    )
+    def once(data: memoryview) -> int:
+        try:
+            return file.write(fitting(task, file, data, None))
+        except Errno as error:
+            signal_break(task, error)
+            raise
 
-
-def put(
-    task: Task,
-    file: OpenFile,
-    source: Callable[[], list[memoryview]],
-    once: Callable[[memoryview], int],
-    at_once: bool,
-) -> int | Blocking:
-    """Writes now, or waits for room, of a stream until all is written (pipe(7)); unless it must be `at_once`.
-
-    `source` is asked at each attempt: memory may have been remapped. `once` writes what goes; WouldBlock, Errno.
-    """
-    views = source()
-    whole = views[0] if len(views) == 1 else joined(views)
-    waits_for, done = None, 0
-    try:
-        done = once(whole)
-    except WouldBlock as blocked:
-        if at_once:
-            raise Errno(EAGAIN) from None
-        waits_for = blocked
-    else:
-        if done >= len(whole) or at_once or not file.writes_whole:
-            return done
-    return holding(file, within(task, file.patience_s(True), _put_rest(file, source, once, done, waits_for)))
-
-
-def _put_rest(
-    file: OpenFile,
-    source: Callable[[], list[memoryview]],
-    once: Callable[[memoryview], int],
-    done: int,
-    blocked: WouldBlock | None,
-) -> Blocking:
-    """The rest of a write; what is done when a signal or an error comes is what it tells."""
-    bytes_max = CHUNK_BYTES if file.writes_whole else RW_BYTES_MAX  # a message goes whole or not at all
-    try:
-        while True:
-            if blocked is not None:
-                yield blocked.wait
-                blocked = None
-            rest = joined(source(), done, bytes_max)
-            if done and not rest:
-                return done
-            try:
-                done += once(rest)
-            except WouldBlock as again:
-                blocked = again
-                continue
-            if not file.writes_whole:
-                return done
-    except Errno:
-        if done:
-            return done
-        raise
+    return put(task, file, source, once, at_once or bool(file.flags & common.O_NONBLOCK))
 
 
 def read(task: Task, fd: int, buffer: OutBuffer, count: int) -> int | Blocking:
@@ -441,7 +345,7 @@ def pwritev2(
 
 def lseek(task: Task, fd: int, offset: int, whence: int) -> int:
     file = task.process.fds.get(fd)
-    if file.flags & common.O_PATH:
+    if file.is_path:
         raise Errno(EBADF)
     if not 0 <= whence <= common.SEEK_HOLE:
         raise Errno(EINVAL)
@@ -452,7 +356,7 @@ def ftruncate(task: Task, fd: int, size: int) -> int:
     if size < 0:
         raise Errno(EINVAL)
     file = task.process.fds.get(fd)
-    if file.flags & common.O_PATH:
+    if file.is_path:
         raise Errno(EBADF)
     if file.flags & common.O_ACCMODE == common.O_RDONLY:
         raise Errno(EINVAL)
@@ -477,7 +381,7 @@ def fallocate(task: Task, fd: int, mode: int, offset: int, size: int) -> int:
 
 def fsync(task: Task, fd: int) -> int:
     file = task.process.fds.get(fd)
-    if file.flags & common.O_PATH:
+    if file.is_path:
         raise Errno(EBADF)
     file.sync()
     return 0

@@ -57,7 +57,7 @@ def flock(task: Task, fd: int, operation: int) -> int | Blocking:
     type_ = _FLOCK_TYPES.get(operation & ~common.LOCK_NB)
     if type_ is None:
         raise Errno(EINVAL)
-    if file.flags & common.O_PATH:
+    if file.is_path:
         raise Errno(EBADF)
     if isinstance(file, HostBacked):
         number, trying = file.descriptor, operation | common.LOCK_NB

@@ -130,7 +130,7 @@ def _map_shared(
 
 def _described(task: Task, fd: int) -> OpenFile:
     file = task.process.fds.get(fd)
-    if file.flags & common.O_PATH:
+    if file.is_path:
         raise Errno(EBADF)
     return file
 

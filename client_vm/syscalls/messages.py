@@ -1,7 +1,6 @@
 """What goes through sockets: send, sendmsg, sendmmsg, and the same for receiving (man 2 of each)."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from client_vm.abi import common
@@ -11,13 +10,13 @@ from client_vm.descriptors import OpenFile
 from client_vm.errors import Errno
 from client_vm.process import Task
 from client_vm.sockets import NOTHING, Beside, Control, Destination, Received, Socket
-from client_vm.syscalls.files import holding, put, with_sigpipe, within
 from client_vm.syscalls.sockets import (
     ADDRESS_BYTES_MAX,
     address_in,
     put_address,
     socket_at,
 )
+from client_vm.syscalls.streams import holding, put, signal_break, within
 from client_vm.waiting import Blocking, WouldBlock
 
 _CONTROL_BYTES_MAX: Final = 20480
@@ -33,9 +32,24 @@ def sendto(
     task: Task, fd: int, buffer: InBuffer, count: int, flags: int, name: InBuffer | None, name_bytes: int
 ) -> int | Blocking:
     file = socket_at(task, fd)
+    if not flags and name is None and file.writes_whole and file.flags & common.O_NONBLOCK:
+        plain = buffer.plain(count)
+        if plain is not None:
+            return _write_at_once(task, file, plain)
     address = address_in(name, name_bytes) if name is not None else b""
     to = file.destination(task, address) if address else None
     return _send(task, file, lambda: _whole(buffer.views(count) if count else [], count), flags, NOTHING, to)
+
+
+def _write_at_once(task: Task, file: Socket, data: memoryview) -> int:
+    """What nearly all programs do: a stream's bytes without flags, as write(2), and it need not wait."""
+    try:
+        return file.write(data)
+    except WouldBlock:
+        raise Errno(EAGAIN) from None
+    except Errno as error:
+        signal_break(task, error)
+        raise
 
 
 def sendmsg(task: Task, fd: int, message: InBuffer, flags: int) -> int | Blocking:
@@ -126,8 +140,12 @@ def _send(
 
     def once(data: memoryview) -> int:
         nonlocal passing
-        send = partial(file.send, data, flags, passing, to)
-        sent = send() if flags & common.MSG_NOSIGNAL else with_sigpipe(task, send)
+        try:
+            sent = file.send(data, flags, passing, to)
+        except Errno as error:
+            if not flags & common.MSG_NOSIGNAL:
+                signal_break(task, error)
+            raise
         passing = NOTHING
         return sent
 
@@ -161,6 +179,14 @@ def recvfrom(
     task: Task, fd: int, buffer: OutBuffer, count: int, flags: int, name: OutBuffer | None, size: OutBuffer | None
 ) -> int | Blocking:
     file = socket_at(task, fd)
+    if not flags and name is None and file.writes_whole:
+        plain = buffer.plain(count)
+        if plain is not None:  # what nearly all programs do: as read(2)
+            try:
+                return file.read([plain])
+            except WouldBlock:
+                if file.flags & common.O_NONBLOCK:
+                    raise Errno(EAGAIN) from None
 
     def tell(got: Received) -> int:
         for passed in got.files:

@@ -126,7 +126,7 @@ def _set(
 def _set_open(task: Task, fd: int, fill: Callable[[SetAttributesRequest], None]) -> int:
     """As _set, of an open description."""
     file = task.process.fds.get(fd)
-    if file.flags & common.O_PATH:
+    if file.is_path:
         raise Errno(EBADF)
     if not isinstance(file, RemoteFile):
         raise Errno(EPERM)
@@ -372,7 +372,7 @@ def sync(task: Task) -> int:
 
 
 def syncfs(task: Task, fd: int) -> int:
-    if task.process.fds.get(fd).flags & common.O_PATH:
+    if task.process.fds.get(fd).is_path:
         raise Errno(EBADF)
     task.process.files.call(SyncRequest())
     return 0

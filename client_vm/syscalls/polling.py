@@ -77,6 +77,10 @@ def refresh_queues(task: Task) -> None:
         queue.refresh()
 
 
+PAST: Final = 0.0
+"""A deadline that has passed, of a call that does not wait."""
+
+
 def look_or_wait(
     task: Task, deadline: float | None, look: Callable[[], int], wait: Callable[[], Wait]
 ) -> int | Blocking:
@@ -96,7 +100,7 @@ def _keep_looking(task: Task, deadline: float | None, look: Callable[[], int], w
 
 
 def _is_past(task: Task, deadline: float | None) -> bool:
-    return deadline is not None and task.kernel.clock.monotonic_s() >= deadline
+    return deadline is not None and (deadline == PAST or task.kernel.clock.monotonic_s() >= deadline)
 
 
 def _look(
@@ -179,7 +183,9 @@ def timespec_deadline(task: Task, timeout: OutBuffer | None) -> float | None:
 
 def milliseconds_deadline(task: Task, timeout_ms: int) -> float | None:
     """Of an int of milliseconds; negative: for ever."""
-    return None if timeout_ms < 0 else task.kernel.clock.monotonic_s() + timeout_ms / 1000
+    if timeout_ms <= 0:
+        return PAST if timeout_ms == 0 else None
+    return task.kernel.clock.monotonic_s() + timeout_ms / 1000
 
 
 class _Rest:

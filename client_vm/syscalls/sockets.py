@@ -13,7 +13,7 @@ from client_vm.inet_passing import PASSED
 from client_vm.inet_sockets import make_inet_socket
 from client_vm.process import Task
 from client_vm.sockets import OPTION_BYTES_MAX, Socket
-from client_vm.syscalls.files import holding, within
+from client_vm.syscalls.streams import holding, within
 from client_vm.unix_sockets import new_socket, socket_pair
 from client_vm.waiting import Blocking, WouldBlock, until_possible
 
@@ -85,11 +85,9 @@ def _status(flags: int) -> int:
 def socket_at(task: Task, fd: int) -> Socket:
     """Errno: EBADF, ENOTSOCK."""
     file = task.process.fds.get(fd)
-    if file.flags & common.O_PATH:
-        raise Errno(common.EBADF)
-    if not isinstance(file, Socket):
-        raise Errno(common.ENOTSOCK)
-    return file
+    if isinstance(file, Socket):
+        return file
+    raise Errno(common.EBADF if file.is_path else common.ENOTSOCK)
 
 
 # -- addresses --------------------------------------------------------------------------------------------

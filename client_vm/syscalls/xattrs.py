@@ -23,7 +23,7 @@ def _xattr(task: Task, path: bytes | int, follow: bool, ask: Callable[[Place], A
     """A call on a path, or on an open description. /proc and /dev have no attributes."""
     if isinstance(path, int):
         file = task.process.fds.get(path)
-        if file.flags & common.O_PATH:
+        if file.is_path:
             raise Errno(EBADF)
         if not isinstance(file, RemoteFile):
             raise Errno(EOPNOTSUPP)

@@ -7,17 +7,9 @@ from typing import Final
 
 from farcall.v1.network_pb2 import ConnectRequest, ConnectResponse, SocketAddress
 from ipc.datagrams import HEADER_BYTES, PAYLOAD_BYTES_MAX, Header, decode_header
-from ipc.egress import PORT_MAX
-from servers.network.addresses import (
-    IPV4_BYTES,
-    IPV6_BYTES,
-    Egress,
-    Name,
-    Rule,
-    is_loopback,
-    loopback_of,
-    plain,
-)
+from ipc.inet import IPV4_BYTES, IPV6_BYTES, is_loopback, loopback_of, plain
+from ipc.limits import PORT_MAX
+from servers.network.addresses import Egress, Name, Rule
 from servers.network.outside import OuterDatagrams, Start
 from servers.network.sockets import Socket, Sockets
 from servers.network.streams import source_of

@@ -17,12 +17,13 @@ from google.protobuf.message import Message
 
 from farcall.v1 import network_pb2 as pb
 from ipc.datagrams import HEADER_BYTES, PAYLOAD_BYTES_MAX
+from ipc.limits import CAPABILITY_BYTES
 from ipc.message import Buffer
 from ipc.operations import BY_REQUEST
 from ipc.passing import close_all, receive_descriptors
 from ipc.records import RECORD_BYTES, decode_record
 from ipc.rendezvous import FarEnds
-from servers.network.sockets import CAPABILITY_BYTES, Sockets
+from servers.network.sockets import Sockets
 from servers.service import Deferred, ErrnoError, Handler, PackedHandler, Session
 
 HELD_MAX: Final = 8192

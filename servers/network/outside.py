@@ -16,8 +16,9 @@ from typing import Final, TypeAlias
 import trio
 
 from ipc.datagrams import PAYLOAD_BYTES_MAX
+from ipc.inet import IPV4_BYTES
 from ipc.rendezvous import drain, send_all
-from servers.network.addresses import IPV4_BYTES, Name
+from servers.network.addresses import Name
 from servers.network.sockets import Socket
 
 PIECE_BYTES: Final = 1 << 16
@@ -89,8 +90,9 @@ class Outside:
                 return
             drain(connecting.far)
             settled(number)
-            if not number:
-                await _pump(connecting, outer)
+            pump = None if number else _pump(connecting, outer)
+            if pump is not None:
+                await pump.run()
 
     async def publish(self, listener: socket.socket, accepted: Callable[[Name], Socket | None]) -> None:
         """Takes connections until cancelled. `accepted` gives a new guest socket for one that came from that
@@ -109,10 +111,11 @@ class Outside:
                         continue
                     outer.setblocking(False)
                     guest = accepted(name_of(address))
-                    if guest is None:
+                    pump = None if guest is None else _pump(guest, outer)
+                    if pump is None:
                         _reset(outer)
                     else:
-                        tasks.start_soon(_pump_and_close, guest, outer)
+                        tasks.start_soon(pump.run)
 
 
 def listen(name: Name) -> tuple[socket.socket, Name]:
@@ -143,36 +146,53 @@ async def _unless_closed(inner: Socket, wait: Callable[[], Awaitable[None]]) -> 
     inner.forget.remove(scope.cancel)
 
 
-async def _pump_and_close(inner: Socket, outer: socket.socket) -> None:
-    with outer:
-        await _pump(inner, outer)
+class _Pump:
+    """Moves bytes both ways between a guest's far end and a host's socket, until both ends have said their last
+    or one is lost."""
+
+    def __init__(self, inner: Socket, outer: socket.socket) -> None:
+        """Has the far end at once: before the first byte is moved the guest may have closed its socket, and what
+        it sent still leaves. OSError."""
+        self._inner = inner
+        self._outer = outer
+        self._far = socket.socket(fileno=os.dup(inner.far.fileno()))
+        self._hung_up = trio.Event()
+        inner.forget.append(self._hung_up.set)
+
+    async def run(self) -> None:
+        """Closes both of its sockets at the end."""
+        with self._outer, self._far, trio.CancelScope() as scope:
+
+            async def inward() -> None:
+                number = await _copy(self._outer, self._far)
+                if number not in (0, errno.EPIPE):  # EPIPE: the guest reads no more
+                    _lose(self._inner, self._far, number)
+                    scope.cancel()
+
+            async with trio.open_nursery() as tasks:
+                tasks.start_soon(inward)
+                number = await _copy(self._far, self._outer)
+                if number:
+                    _lose(self._inner, self._far, number)
+                    scope.cancel()
+                await self._hung_up.wait()
+                scope.cancel()
 
 
-async def _pump(inner: Socket, outer: socket.socket) -> None:
-    """Moves bytes both ways until both ends have said their last, or one is lost. What the guest sent before it
-    closed its socket still leaves."""
-    hung_up = trio.Event()
-    inner.forget.append(hung_up.set)
-    with socket.socket(fileno=os.dup(inner.far.fileno())) as far, trio.CancelScope() as scope:
+def _pump(inner: Socket, outer: socket.socket) -> _Pump | None:
+    """None: there is no descriptor for it, and the guest's connection is lost."""
+    try:
+        return _Pump(inner, outer)
+    except OSError as error:
+        _lose(inner, inner.far, error.errno or errno.EMFILE)
+        return None
 
-        def lose(number: int) -> None:
-            inner.error = number
-            with suppress(OSError):
-                far.shutdown(socket.SHUT_RDWR)  # the far end hangs up for it, and the error is remembered
-            scope.cancel()
 
-        async def inward() -> None:
-            number = await _copy(outer, far)
-            if number not in (0, errno.EPIPE):  # EPIPE: the guest reads no more
-                lose(number)
-
-        async with trio.open_nursery() as tasks:
-            tasks.start_soon(inward)
-            number = await _copy(far, outer)
-            if number:
-                lose(number)
-            await hung_up.wait()
-            scope.cancel()
+def _lose(inner: Socket, far: socket.socket, number: int) -> None:
+    """The guest's connection ends with an errno, which is remembered."""
+    inner.error = number
+    with suppress(OSError):
+        far.shutdown(socket.SHUT_RDWR)  # the far end hangs up for it
 
 
 async def _copy(source: socket.socket, target: socket.socket) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from servers.network.addresses import ANY4, ANY6, IPV4_BYTES, IPV6_BYTES, Name
+from ipc.inet import ANY4, ANY6, IPV4_BYTES, IPV6_BYTES
+from servers.network.addresses import Name
 
 EPHEMERAL: Final = range(32_768, 61_000)
 """Ports that are given unasked (net.ipv4.ip_local_port_range)."""

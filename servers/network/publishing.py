@@ -8,8 +8,9 @@ from typing import Final
 import trio
 
 from farcall.v1.network_pb2 import PublishRequest, PublishResponse, SocketAddress
-from ipc.egress import PORT_MAX
-from servers.network.addresses import IPV4_BYTES, IPV6_BYTES, LOOPBACK4, Name
+from ipc.inet import IPV4_BYTES, IPV6_BYTES, LOOPBACK4
+from ipc.limits import PORT_MAX
+from servers.network.addresses import Name
 from servers.network.outside import Outside, Start, listen
 from servers.network.streams import Streams
 from servers.service import ErrnoError, Session

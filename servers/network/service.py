@@ -15,6 +15,7 @@ import trio
 
 from farcall.v1 import network_pb2 as pb
 from farcall.v1.session_pb2 import SERVER_KIND_NETWORK, ServerKind
+from ipc.limits import CAPABILITY_BYTES
 from ipc.message import MalformedError
 from ipc.operations import BY_REQUEST
 from ipc.rendezvous import FarEnds
@@ -25,7 +26,7 @@ from servers.network.datagrams import Datagrams
 from servers.network.held import HeldSockets
 from servers.network.outside import Outside
 from servers.network.publishing import Publishing
-from servers.network.sockets import CAPABILITY_BYTES, Sockets
+from servers.network.sockets import Sockets
 from servers.network.streams import Streams
 from servers.service import ErrnoError, Handler, Ledger, PackedHandler, Session, WithDescriptor
 

@@ -19,25 +19,15 @@ from farcall.v1.network_pb2 import (
     SocketAddress,
     SocketKind,
 )
-from ipc.egress import PORT_MAX
+from ipc.inet import ANY4, ANY6, IPV4_BYTES, IPV6_BYTES, is_loopback, mapped, plain
+from ipc.limits import PORT_MAX
 from ipc.rendezvous import BACKLOG_MAX, PACKETS, STREAM, Backlog, FarEnds, make_ends
-from servers.network.addresses import (
-    ANY4,
-    ANY6,
-    IPV4_BYTES,
-    IPV6_BYTES,
-    Name,
-    Rule,
-    is_loopback,
-    mapped,
-    plain,
-)
+from servers.network.addresses import Name, Rule
 from servers.network.ports import RESERVED_MAX, Binding, Ports
 from servers.service import ErrnoError
 
 SOCKETS_MAX: Final = 32_768
 """Of the whole server: each is a descriptor."""
-CAPABILITY_BYTES: Final = 16
 LAST_ERRORS_MAX: Final = 4096
 """Of connections that were lost: guests ask for the reason afterwards."""
 _BUFFER_BYTES: Final = 4 << 20

@@ -14,22 +14,14 @@ from farcall.v1.network_pb2 import (
     ConnectRequest,
     ConnectResponse,
 )
+from ipc.inet import ANY4, IPV4_BYTES, LOOPBACK4, LOOPBACK6, is_any, is_loopback, loopback_of
+from ipc.limits import CAPABILITY_BYTES
 from ipc.records import encode_record
 from ipc.rendezvous import STREAM, FarEnds, drain, make_ends
 from ipc.seams import Random
-from servers.network.addresses import (
-    ANY4,
-    IPV4_BYTES,
-    LOOPBACK4,
-    LOOPBACK6,
-    Egress,
-    Name,
-    is_any,
-    is_loopback,
-    loopback_of,
-)
+from servers.network.addresses import Egress, Name
 from servers.network.outside import Outside, Start
-from servers.network.sockets import CAPABILITY_BYTES, Socket, Sockets
+from servers.network.sockets import Socket, Sockets
 from servers.service import ErrnoError
 
 BACKLOG_RETRY_S: Final = 0.01

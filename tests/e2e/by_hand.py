@@ -18,7 +18,8 @@ COMMITTED, UNCOMMITTED = "commit", "record"
 
 @dataclass
 class ByHand:
-    """Such a server; `kind` "file" or "memory". A file server's root is the folder's own if none is given."""
+    """Such a server; `kind` "file", "memory" or "network", which lets runs publish. A file server's root is the
+    folder's own if none is given."""
 
     kind: str
     deployment: str
@@ -42,6 +43,8 @@ class ByHand:
                 self.root = self.folder / "root"
                 self.root.mkdir()
             self._own = ("--state", self.folder / "state", "--root", self.root)
+        if self.kind == "network":
+            self._own = ("--publish",)
         if self.certificates is not None:
             self._own += tuple(tls_options(self.certificates / self.kind))
 

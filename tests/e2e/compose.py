@@ -2,13 +2,16 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from tests.e2e import debian, roots
 from tests.e2e.harness import Ran
@@ -17,12 +20,13 @@ from tests.e2e.roots import MissingError
 
 COMPOSE_FILE = REPOSITORY / "deploy" / "compose.yaml"
 RUNNER = Path(__file__).with_name("in_container.py")
-IMAGE = "farcall-test"
+IMAGE = os.environ.get("FARCALL_IMAGE", "farcall-test")
+COMPOSE = shlex.split(os.environ.get("FARCALL_COMPOSE", "docker-compose"))
+"""Or `docker compose`, or another version's path."""
 USER = 10001
 BUILD_S = 900
 COMPOSE_S = 180
 LINES_S = 400
-ARCHS = ("x86_64", "arm64")
 
 
 def docker(*words: object, stdin: str = "", limit_s: float = 60) -> str:
@@ -36,7 +40,7 @@ def docker(*words: object, stdin: str = "", limit_s: float = 60) -> str:
 
 def make_image() -> None:
     """IMAGE, of these sources; nothing if it is there. MissingError where there is no docker."""
-    for program in ("docker", "docker-compose"):
+    for program in ("docker", COMPOSE[0]):
         if shutil.which(program) is None:
             raise MissingError(f"{program}; .ci/run installs it")
     if subprocess.run(["docker", "info"], capture_output=True, timeout=60, check=False).returncode:
@@ -58,26 +62,48 @@ def work_directory(path: Path, dynamic: Sequence[str], static: Sequence[str], *,
     return path
 
 
+FILE_SERVERS = {"x86_64": "file", "arm64": "file-arm64"}
+"""The service whose guests are of that architecture; the second is like the first, with another root."""
+
+
+def overriding(volumes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """A compose file beside deploy's: `volumes` of the file servers by architecture, beside their own."""
+    ours: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text())
+    first, second = FILE_SERVERS["x86_64"], FILE_SERVERS["arm64"]
+    service, certs = ours["services"][first], ours["services"]["certs"]
+    check = [word.replace(f"{first}:", f"{second}:") for word in service["healthcheck"]["test"]]
+    own = [volume.replace("state:", f"{second}-state:") for volume in service["volumes"]]
+    another = service | {"healthcheck": service["healthcheck"] | {"test": check}}
+    return {
+        "services": {
+            "certs": {"command": f"{certs['command']} --host {first}={second}"},
+            first: {"volumes": list(volumes["x86_64"])},
+            second: another | {"volumes": [*own, *volumes["arm64"]]},
+            "client": {"depends_on": {second: {"condition": "service_healthy"}}},
+        },
+        "volumes": {f"{second}-state": {}},
+    }
+
+
 @dataclass
 class Deployment:
-    """One project. `volumes`: of the file server's container, beside its own."""
+    """One project, with `volumes` of the file servers by architecture."""
 
     folder: Path
-    name: str
-    volumes: Sequence[str] = ()
+    volumes: Mapping[str, Sequence[str]]
     files: list[Path] = field(default_factory=lambda: [COMPOSE_FILE])
 
     def __post_init__(self) -> None:
-        self.project = f"farcall-test-{os.getpid()}-{self.name}"
-        override = self.folder / f"{self.name}.json"  # JSON is YAML
-        override.write_text(json.dumps({"services": {"file": {"volumes": list(self.volumes)}}}))
+        self.project = f"farcall-test-{os.getpid()}"
+        override = self.folder / "override.json"  # JSON is YAML
+        override.write_text(json.dumps(overriding(self.volumes)))
         self.files.append(override)
 
     def compose(self, *words: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """`docker-compose -f deploy/compose.yaml WORDS...`."""
         files = [word for file in self.files for word in ("-f", str(file))]
         return subprocess.run(
-            ["docker-compose", "--project-name", self.project, *files, *map(str, words)],
+            [*COMPOSE, "--project-name", self.project, *files, *map(str, words)],
             input=stdin,
             env={**os.environ, "FARCALL_IMAGE": IMAGE},
             capture_output=True,
@@ -120,9 +146,9 @@ class Deployment:
 
 
 @contextmanager
-def deployed(folder: Path, name: str, volumes: Sequence[str] = ()) -> Iterator[Deployment]:
+def deployed(folder: Path, volumes: Mapping[str, Sequence[str]]) -> Iterator[Deployment]:
     """A deployment that is up, and gone after the block."""
-    deployment = Deployment(folder, name, volumes)
+    deployment = Deployment(folder, volumes)
     try:
         deployment.start()
         yield deployment
@@ -138,20 +164,15 @@ def answers(output: str) -> list[Ran]:
     ]
 
 
-def guests(deployment: Deployment, lines: list[dict[str, object]]) -> list[Ran]:
+def client_of(deployment: Deployment, arch: str) -> tuple[str, ...]:
+    """`docker exec` in the client's container that stays, with the file server of that architecture's guests."""
+    return ("exec", "-i", "-e", f"FARCALL_FILE={FILE_SERVERS[arch]}:7001", deployment.client)
+
+
+def guests(deployment: Deployment, arch: str, lines: list[dict[str, object]]) -> list[Ran]:
     """What the lines do as guests, from the client's container."""
-    words = (
-        "exec",
-        "-i",
-        deployment.client,
-        "python3",
-        "/in_container.py",
-        "/opt/farcall/bin/farcall",
-        "run",
-        "-w",
-        "{}",
-        "--",
-    )
+    runner = ("python3", "/in_container.py", "/opt/farcall/bin/farcall", "run", "-w", "{}", "--")
+    words = (*client_of(deployment, arch), *runner)
     return answers(docker(*words, stdin=json.dumps(lines), limit_s=LINES_S))
 
 

@@ -103,6 +103,13 @@ def serving(*arguments: object, **variables: str) -> Iterator[Server]:
                 pipe.close()
 
 
+def free_port() -> int:
+    """One that nobody had a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
 @dataclass
 class RingSession:
     """A session over rings that finds its server again, as a worker's does."""

@@ -83,6 +83,26 @@ def test_children_execute_programs_of_the_host(monkeypatch: pytest.MonkeyPatch, 
         bench.bench_exec()
 
 
+@pytest.mark.timeout(320)
+def test_guests_calls_travel_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    found = {(each.architecture, each.what): each for each in bench.bench_crowd()}
+    for architecture in ("x86_64", "arm64"):
+        one, crowd = found[architecture, "one guest"].value, found[architecture, "64 guests"].value
+        ratio = found[architecture, "one / crowd"]
+        assert ratio.limit == 1 / 15 and ratio.value == pytest.approx(one / crowd)
+        assert crowd > 3 * one, "one frame carries many calls, whatever else this machine does"
+
+
+def test_a_crowd_with_one_that_fails_has_no_figure(tmp_path: Path) -> None:
+    (tmp_path / "short").write_bytes(bytes(1 << 16))
+    for words in (["3", "/bin/sh"], ["3", str(tmp_path / "short"), "2"], ["3", "/no such file", "2"]):
+        native = subprocess.run(
+            [bench.PROGRAMS / "bench-x86_64", "crowd", *words], capture_output=True, timeout=20, check=False
+        )
+        assert native.returncode == 1
+
+
 def test_a_child_that_fails_has_no_figure(tmp_path: Path) -> None:
     program = bench.PROGRAMS / "bench-x86_64"
     for arguments in (["spawn", "1", str(program), "no such mode"], ["spawn", "1", str(tmp_path)], ["spawn"]):

@@ -9,7 +9,6 @@ the lines do.
 """
 
 import itertools
-import os
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +30,7 @@ pytestmark = pytest.mark.timeout(1500)
 COMMAND_LINES = load()
 LINES = COMMAND_LINES + torture() + features()
 NAMES = [line.name for line in LINES]
-EVERYTHING = ("ring", "grpc-unix") if os.environ.get("FARCALL_EVERYTHING") == "1" else ("ring",)
+EVERYTHING = ("ring", "grpc-unix")
 """Deployments under which the whole list runs; the others run the core."""
 WORLDS = {"x86_64": "host", "arm64": "debian"}
 CASES = [

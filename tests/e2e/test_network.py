@@ -5,19 +5,23 @@ The scripts run natively in a network namespace of their own, and as guests of b
 status must be equal.
 """
 
+import io
 import itertools
 import os
 import socket
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
 from tests.e2e import debian, harness
 from tests.e2e.harness import ARCHS, FARCALL
+from tests.e2e.processes import free_port
 from tests.e2e.roots import MissingError, busybox
 
 pytestmark = pytest.mark.timeout(600)
@@ -113,103 +117,108 @@ def test_does_what_native_linux_does(
     assert run([*farcall, "--", "bash", "-c", text(script)]) == native(script)
 
 
-def free_port() -> int:
-    """One that nobody had a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
-
-
 NGINX = """\
 user root;
 worker_processes 2;
 daemon off;
 error_log stderr crit;
 pid /tmp/nginx/pid;
-events {{ worker_connections 256; }}
-http {{
+events { worker_connections 256; }
+http {
     access_log off; sendfile on;
     client_body_temp_path /tmp/nginx/1; proxy_temp_path /tmp/nginx/2; fastcgi_temp_path /tmp/nginx/3;
     uwsgi_temp_path /tmp/nginx/4; scgi_temp_path /tmp/nginx/5;
-    server {{ listen 8080; root {root}; }}
-}}
+    server { listen 8080; root /tmp/nginx/pages; }
+}
 """
 REQUESTS, PAGES, CLIENTS = 1000, 20, 20
+EACH_ARCH = [pytest.param(arch, marks=pytest.mark.cell(arch=arch, deployment="ring")) for arch in ARCHS]
 
 
-@pytest.mark.cell(arch="x86_64", deployment="ring")
-def test_nginx_serves_the_hosts_curl(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    for number in range(PAGES):
-        (tmp_path / f"page{number}").write_bytes(os.urandom(5000 * number + 1))
-    (tmp_path / "nginx.conf").write_text(NGINX.format(root=tmp_path))
+def rooted(arch: str) -> list[str]:
+    """Of `farcall run`: where programs of `arch` are installed."""
+    return ["--root", str(debian.debian(arch))] if arch == "arm64" else []
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    """A tar archive."""
+    packing = io.BytesIO()
+    with tarfile.open(fileobj=packing, mode="w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o644
+            archive.addfile(member, io.BytesIO(data))
+    return packing.getvalue()
+
+
+@contextmanager
+def serving_guest(
+    arch: str, published: str, script: str, stdin: bytes = b""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A guest that serves, until SIGTERM if it has not ended; its status must be 0."""
+    command = [str(FARCALL), "run", *rooted(arch), "-p", published, "--", "bash", "-c", script]
+    with (
+        TemporaryFile() as given,
+        TemporaryFile() as said,
+    ):
+        given.write(stdin)
+        given.seek(0)
+        with subprocess.Popen(command, env=ENVIRONMENT, stdin=given, stdout=said, stderr=said) as guest:
+            try:
+                yield guest
+                guest.terminate()
+                guest.wait(30)
+            finally:
+                guest.kill()
+        said.seek(0)
+        assert guest.returncode == 0, said.read()
+
+
+def wait_until(answers: Callable[[], bool]) -> None:
+    """Asks every 0.3 s, for a minute at most."""
+    for _ in range(200):
+        if answers():
+            return
+        subprocess.run(["sleep", "0.3"], check=True, timeout=5)
+    pytest.fail("the guest does not answer")
+
+
+@pytest.mark.parametrize("arch", EACH_ARCH)
+def test_nginx_serves_the_hosts_curl(arch: str) -> None:
+    pages = {f"pages/{number}": os.urandom(5000 * number + 1) for number in range(PAGES)}
     port = free_port()
-    script = f"mkdir /tmp/nginx && exec nginx -c {tmp_path}/nginx.conf"
-    command = [str(FARCALL), "run", "-p", f"{port}:8080", "--", "bash", "-c", script]
-    with subprocess.Popen(
-        command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as guest:
-        try:
-            url = f"http://127.0.0.1:{port}"
-            waiting = ["curl", "-sf", "-o", "/dev/null", "--max-time", "10", f"{url}/page0"]
-            for _ in range(100):
-                if (
-                    subprocess.run(["sleep", "0.3"], check=True, timeout=5)
-                    and not subprocess.run(waiting, check=False, timeout=30).returncode
-                ):
-                    break
+    script = "mkdir /tmp/nginx && cd /tmp/nginx && tar x && exec nginx -c /tmp/nginx/conf"
+    with serving_guest(arch, f"{port}:8080", script, packed({"conf": NGINX.encode(), **pages})):
 
-            def get(number: int) -> bool:
-                page = f"page{number % PAGES}"
-                fetch = ["curl", "-sf", "--max-time", "60", f"{url}/{page}"]
-                got = subprocess.run(fetch, capture_output=True, check=True, timeout=90).stdout
-                return got == (tmp_path / page).read_bytes()
+        def get(number: int, check: bool = True) -> bytes:
+            url = f"http://127.0.0.1:{port}/{number % PAGES}"
+            fetch = ["curl", "-sf", "--max-time", "60", url]
+            return subprocess.run(fetch, capture_output=True, check=check, timeout=90).stdout
 
-            with ThreadPoolExecutor(CLIENTS) as clients:
-                assert all(clients.map(get, range(REQUESTS)))
-        finally:
-            guest.terminate()
-            output, _ = guest.communicate(timeout=30)
-    assert guest.returncode == 0, output
+        wait_until(lambda: get(0, check=False) == pages["pages/0"])
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            bodies = list(clients.map(get, range(REQUESTS)))
+    wrong = [number for number, body in enumerate(bodies) if body != pages[f"pages/{number % PAGES}"]]
+    assert not wrong
 
 
-@pytest.mark.cell(arch="x86_64", deployment="ring")
-def test_redis_inside_and_its_benchmark_on_the_host() -> None:
+@pytest.mark.parametrize("arch", EACH_ARCH)
+def test_redis_inside_and_its_benchmark_on_the_host(arch: str) -> None:
     port = free_port()
-    script = "exec redis-server --port 6379 --save '' --appendonly no --dir /tmp"
-    command = [str(FARCALL), "run", "-p", f"{port}:6379", "--", "bash", "-c", script]
-    with subprocess.Popen(
-        command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as guest:
-        try:
-            client = ["redis-cli", "-p", str(port)]
-            for _ in range(100):
-                if (
-                    subprocess.run([*client, "ping"], capture_output=True, check=False, timeout=30).stdout
-                    == b"PONG\n"
-                ):
-                    break
-                subprocess.run(["sleep", "0.3"], check=True, timeout=5)
-            benchmark = [
-                "redis-benchmark",
-                "-p",
-                str(port),
-                "-n",
-                "1000",
-                "-c",
-                "20",
-                "-q",
-                "-t",
-                "set,get",
-                "--csv",
-            ]
-            done = subprocess.run(benchmark, capture_output=True, check=True, timeout=120)
-            assert done.stdout.count(b'"SET"') == done.stdout.count(b'"GET"') == 1
-            subprocess.run([*client, "shutdown", "nosave"], capture_output=True, check=False, timeout=30)
-            output, _ = guest.communicate(timeout=30)
-        finally:
-            guest.kill()
-    assert guest.returncode == 0, output
+    # ARM64-COW-BUG: it would look into /proc/self/smaps, which guests have not yet.
+    options = "--save '' --appendonly no --dir /tmp --ignore-warnings ARM64-COW-BUG"
+    with serving_guest(arch, f"{port}:6379", f"exec redis-server --port 6379 {options}") as guest:
+
+        def client(*words: str, check: bool = True) -> bytes:
+            command = ["redis-cli", "-p", str(port), *words]
+            return subprocess.run(command, capture_output=True, check=check, timeout=60).stdout
+
+        wait_until(lambda: client("ping", check=False) == b"PONG\n")
+        benchmark = ["redis-benchmark", "-p", str(port), "-n", "1000", "-c", "20", "-q", "-t", "set,get", "--csv"]
+        done = subprocess.run(benchmark, capture_output=True, check=True, timeout=120)
+        assert done.stdout.count(b'"SET"') == done.stdout.count(b'"GET"') == 1
+        client("shutdown", "nosave", check=False)
+        guest.wait(30)
 
 
 def own_addresses() -> list[str]:

@@ -4,13 +4,16 @@ guest goes on, and what it asked for happened once."""
 import itertools
 import shutil
 import signal
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from tests.e2e.by_hand import COMMITTED, UNCOMMITTED, ByHand, killed_itself
-from tests.e2e.runs import LIMIT_S, World, await_line, errors, send, silent, world
+from tests.e2e.processes import free_port, read_line
+from tests.e2e.runs import LIMIT_S, World, await_line, errors, guest, send, silent, world
 from tests.e2e.usage import usage
 from tests.guests.build import build
 
@@ -109,3 +112,69 @@ def test_memory_server_killed(runs: World, arch: str, deployment: str) -> None:
         process.communicate(timeout=LIMIT_S)
         assert (process.returncode, server.stop()) == (0, 0)
     runs.assert_clean()
+
+
+@pytest.mark.cell(arch="x86_64")
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_ports_are_published_again(runs: World, deployment: str) -> None:
+    """The network server dies, twice; the guest listens again, and who connects from outside finds it."""
+    with ExitStack() as held:
+        network = ByHand("network", deployment, runs.folder, held)
+        server = network.start()
+        port = free_port()
+        process = runs.start("run", *network.options(), "-p", f"{port}:7000", "--", guest("listens"))
+        await_line(process, "listening")
+        assert greeting(port) == b"hello\n"
+        for _ in range(2):
+            server.stop(signal.SIGKILL)
+            assert greeting(port) == b""
+            server = network.start()
+            await_line(process, "lost")
+            await_line(process, "listening")
+            assert awaited_greeting(port) == b"hello\n"
+        process.terminate()
+        process.communicate(timeout=LIMIT_S)
+        assert (process.returncode, server.stop()) == (128 + signal.SIGTERM, 0)
+    runs.assert_clean()
+
+
+@pytest.mark.cell(arch="x86_64", deployment="ring")
+def test_a_port_that_another_took_meanwhile(runs: World) -> None:
+    """It is said once, and tried again until it is free; the other port is not kept waiting."""
+    with ExitStack() as held:
+        network = ByHand("network", "ring", runs.folder, held)
+        server = network.start()
+        port, other = free_port(), free_port()
+        published = ("-p", f"{port}:7000", "-p", f"{other}:7000")
+        process = runs.start("run", *network.options(), *published, "--", guest("listens"))
+        await_line(process, "listening")
+        server.stop(signal.SIGKILL)
+        with socket.create_server(("127.0.0.1", port)):
+            server = network.start()
+            assert awaited_greeting(other) == b"hello\n"
+            assert process.stderr is not None
+            why = f"farcall: -p {port}:7000: Address already in use; it is tried again\n"
+            assert read_line(process.stderr.fileno()) == why
+        assert awaited_greeting(port) == b"hello\n"
+        process.terminate()
+        assert process.wait(LIMIT_S) == 128 + signal.SIGTERM
+        assert (errors(process), server.stop()) == ("", 0)
+    runs.assert_clean()
+
+
+def awaited_greeting(port: int) -> bytes:
+    """As `greeting`, of whoever listens there soon."""
+    deadline = time.monotonic() + LIMIT_S
+    while not (found := greeting(port)):
+        assert time.monotonic() < deadline, "nobody there"
+        time.sleep(0.02)
+    return found
+
+
+def greeting(port: int) -> bytes:
+    """What whoever listens there says first; nothing if nobody does."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
+            return connection.recv(99)
+    except (ConnectionRefusedError, ConnectionResetError):
+        return b""

@@ -1,6 +1,7 @@
-/* epoll: level, edge, one shot, nested, shared after fork, and what it refuses. */
+/* epoll: level, edge, one shot, nested, shared after fork, changed often, and what it refuses. */
 #include "children.h"
 #include <poll.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 
 static int epoll, fds[2];
@@ -195,6 +196,63 @@ static void test_fairness(void) {
     }
 }
 
+static void *reads(void *argument) {
+    struct epoll_event event;
+    CHECK(epoll_wait(epoll, &event, 1, 5000) == 1 && event.data.u64 == 4);
+    return argument;
+}
+
+static int takes_out(void) {
+    return control(EPOLL_CTL_DEL, fds[0], 0, 0) == 0 && control(EPOLL_CTL_ADD, fds[0], EPOLLIN, 6) == 0 ? 0 : 1;
+}
+
+/* What an event loop changes counts for whoever looks next: itself, poll, a child, another thread. */
+static void test_changes(void) {
+    struct pollfd one;
+    struct epoll_event event;
+    pthread_t thread;
+    EQUAL(write(fds[1], "x", 1), 1);
+    for (int round = 0; round < 4; round++) {
+        epoll = epoll_create1(EPOLL_CLOEXEC);
+        EQUAL(control(EPOLL_CTL_ADD, fds[0], EPOLLIN, 1), 0);
+        EQUAL(now(1), EPOLLIN);
+        for (int change = 0; change < 5; change++) {
+            EQUAL(control(EPOLL_CTL_MOD, fds[0], EPOLLOUT, 2), 0);
+            EQUAL(control(EPOLL_CTL_DEL, fds[0], 0, 0), 0);
+            FAILS(control(EPOLL_CTL_MOD, fds[0], EPOLLIN, 3), ENOENT);
+            FAILS(control(EPOLL_CTL_DEL, fds[0], 0, 0), ENOENT);
+            EQUAL(control(EPOLL_CTL_ADD, fds[0], 0, 3), 0);
+            FAILS(control(EPOLL_CTL_ADD, fds[0], EPOLLIN, 4), EEXIST);
+        }
+        if (round == 0) {
+            EQUAL(now(3), 0);
+            EQUAL(control(EPOLL_CTL_MOD, fds[0], EPOLLIN, 4), 0);
+            EQUAL(now(4), EPOLLIN);
+        } else if (round == 1) {
+            one = (struct pollfd){.fd = epoll, .events = POLLIN};
+            EQUAL(poll(&one, 1, 0), 0);
+            EQUAL(control(EPOLL_CTL_MOD, fds[0], EPOLLIN, 4), 0);
+            EQUAL(poll(&one, 1, 0), 1);
+        } else if (round == 2) {
+            EQUAL(control(EPOLL_CTL_MOD, fds[0], EPOLLIN, 5), 0);
+            EQUAL(ended(start(takes_out)), 0);
+            EQUAL(epoll_wait(epoll, &event, 1, 0), 1);
+            EQUAL(event.data.u64, 6);
+            EQUAL(control(EPOLL_CTL_DEL, fds[0], 0, 0), 0);
+            EQUAL(ended(start(takes_out)), 1); /* which finds nothing there */
+        } else {
+            EQUAL(pthread_create(&thread, NULL, reads, NULL), 0);
+            pause_ms(20);
+            EQUAL(control(EPOLL_CTL_MOD, fds[0], EPOLLIN, 4), 0);
+            for (volatile int busy = 0; busy < 1000000; busy++) /* no call of ours helps it */
+                ;
+            EQUAL(pthread_join(thread, NULL), 0);
+        }
+        close(epoll);
+    }
+    EQUAL(read(fds[0], &byte, 1), 1);
+}
+
 int main(void) {
     limit(60);
     epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -207,5 +265,7 @@ int main(void) {
     test_closed();
     test_between_processes();
     test_fairness();
+    close(epoll);
+    test_changes();
     return finish("epolls");
 }

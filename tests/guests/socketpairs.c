@@ -1,9 +1,9 @@
 /* socketpair of every type: data both ways, ends, waiting, time limits, options, descriptions passed along. */
 #include "children.h"
+#include "rights.h"
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -199,41 +199,10 @@ static void test_options(void) {
     drop();
 }
 
-/* Sends some fds beside one byte. */
-static ssize_t pass(int fd, const int *fds, int count) {
-    char control[CMSG_SPACE(8 * sizeof(int))] = {0};
-    struct iovec data = {"!", 1};
-    struct msghdr message = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = CMSG_SPACE(count * sizeof(int))};
-    struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(count * sizeof(int));
-    memcpy(CMSG_DATA(rights), fds, count * sizeof(int));
-    return sendmsg(fd, &message, 0);
-}
-
-/* Receives them: how many; the message's flags. */
-static int take(int fd, int *fds, int room, int flags, int *told) {
-    char control[CMSG_SPACE(8 * sizeof(int))], byte;
-    struct iovec data = {&byte, 1};
-    struct msghdr message = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = room ? CMSG_LEN(room * sizeof(int)) : 0};
-    if (recvmsg(fd, &message, flags) != 1)
-        return -1;
-    *told = message.msg_flags;
-    struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
-    if (!rights)
-        return 0;
-    int count = (rights->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    memcpy(fds, CMSG_DATA(rights), count * sizeof(int));
-    return count;
-}
-
 static int answers(void) {
     int got[2], flags;
     close(pair[0]);
-    if (take(pair[1], got, 2, MSG_CMSG_CLOEXEC, &flags) != 2)
+    if (take_some(pair[1], got, 2, MSG_CMSG_CLOEXEC, &flags) != 2)
         return 1;
     if (fcntl(got[0], F_GETFD) != FD_CLOEXEC || fcntl(got[0], F_GETFL) != (O_WRONLY | O_NONBLOCK))
         return 2;
@@ -266,12 +235,12 @@ static void test_passing(void) {
     EQUAL(pipe(ends), 0);
     int three[3] = {ends[0], ends[1], pair[0]};
     EQUAL(pass(pair[0], three, 3), 1);
-    EQUAL(take(pair[1], got, 1, 0, &flags), 1);
+    EQUAL(take_some(pair[1], got, 1, 0, &flags), 1);
     EQUAL(flags & MSG_CTRUNC, MSG_CTRUNC);
     EQUAL(fcntl(got[0], F_GETFD), 0);
     close(got[0]);
     EQUAL(pass(pair[0], three, 3), 1);
-    EQUAL(take(pair[1], got, 0, 0, &flags), 0);
+    EQUAL(take_some(pair[1], got, 0, 0, &flags), 0);
     EQUAL(flags & MSG_CTRUNC, MSG_CTRUNC);
     EQUAL(pass(pair[0], three, 2), 1);
     EQUAL(read(pair[1], text, 5), 1); /* what came beside it is closed */

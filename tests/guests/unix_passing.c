@@ -1,5 +1,6 @@
 /* Descriptions passed beside messages (SCM_RIGHTS): files with their offsets, sockets, FIFOs; over fork and exec. */
 #include "unix_names.h"
+#include "rights.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -11,34 +12,14 @@
 
 static int pair[2];
 
-static long pass(int fd, const int *fds, int count) {
-    char control[CMSG_SPACE(300 * sizeof(int))] = {0};
-    struct iovec data = {"!", 1};
-    struct msghdr message = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = CMSG_SPACE(count * sizeof(int))};
-    struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(count * sizeof(int));
-    memcpy(CMSG_DATA(rights), fds, count * sizeof(int));
-    return sendmsg(fd, &message, 0);
-}
-
 static long pass_one(int fd, int passed) {
     return pass(fd, &passed, 1);
 }
 
 /* The fd that came, or -1. */
 static int take(int fd, int flags) {
-    char control[CMSG_SPACE(sizeof(int))], byte;
-    struct iovec data = {&byte, 1};
-    struct msghdr message = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-    if (recvmsg(fd, &message, flags) != 1 || !CMSG_FIRSTHDR(&message))
-        return -1;
-    int got;
-    memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof got);
-    return got;
+    int got, told;
+    return take_some(fd, &got, 1, flags, &told) == 1 ? got : -1;
 }
 
 static int reads_on(void) {

@@ -20,9 +20,9 @@ RANDOMNESS = {"ipc/seams.py": "the host's getrandom(2) behind the Random protoco
 SOCKETS = {
     "client_vm/control.py": "messages with descriptors between kernel process and worker",
     "client_vm/doctor.py": "asks the host whether sockets work as we need",
-    "client_vm/gateway.py": "the ring handshake of lines that end in the kernel process",
     "client_vm/inet_sockets.py": "near ends of the guest's inet sockets",
     "client_vm/launch.py": "the worker's control socket and doorbell, made before it is forked",
+    "client_vm/lines.py": "the ring handshake of lines that end in the kernel process",
     "client_vm/network_relay.py": "both ends of guests' sockets whose server is on another host",
     "client_vm/publishing.py": "the doorbell of the kernel process's own session",
     "client_vm/rings.py": "doorbell and control sockets that came with a grant",
@@ -49,6 +49,7 @@ SOCKETS = {
 FILES = {
     "client_vm/abi/generate.py": "a developer's tool: reads kernel headers, writes tables",
     "client_vm/bench.py": "reads the shipped guest program, writes the figures asked for",
+    "client_vm/bench_servers.py": "a folder for keys that end with the servers",
     "client_vm/certificates.py": "writes certificates and keys into the directory asked for",
     "client_vm/command.py": "/dev/null in place of a closed stdout",
     "client_vm/doctor.py": "asks the host whether sockets have room in the temporary directory",
@@ -69,6 +70,7 @@ FILES = {
 PROCESSES = {
     "client_vm/abi/generate.py": "a developer's tool: asks the compiler about kernel headers",
     "client_vm/bench.py": "the runs it measures",
+    "client_vm/bench_servers.py": "the servers of these runs",
     "client_vm/command.py": "`farcall serve` becomes the server",
     "client_vm/launch.py": "forks the worker, starts the local servers",
 }

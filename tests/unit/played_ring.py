@@ -17,9 +17,11 @@ from ipc.ring_layout import (
     RING_BYTES,
     write_header,
 )
-from ipc.seams import HostClock
+from ipc.seams import Clock, HostClock
 from ipc.shared_memory import create_sealed, map_sealed
 from tests.contract.carriers import Doorbell
+
+HOST_CLOCK = HostClock()
 
 
 @dataclass
@@ -48,12 +50,12 @@ class Played:
 
 
 @contextmanager
-def played_ring(doorbell: Doorbell) -> Iterator[Played]:
+def played_ring(doorbell: Doorbell, clock: Clock = HOST_CLOCK, spin_us: int = 0) -> Iterator[Played]:
     memfd = create_sealed("test", RING_BYTES)
     memory = map_sealed(memfd, RING_BYTES)
     write_header(memory, 1)
     ours, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
-        channel = RingChannel(memfd, control, doorbell.receiver, clock=HostClock(), spin_us=0)
+        channel = RingChannel(memfd, control, doorbell.receiver, clock=clock, spin_us=spin_us)
         yield Played(channel, memory, ours, doorbell)
         channel.close()

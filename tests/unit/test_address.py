@@ -2,7 +2,8 @@
 
 import pytest
 
-from ipc.address import UNIX_PATH_BYTES_MAX, Address, parse_address
+from ipc.address import Address, parse_address
+from ipc.limits import SOCKET_PATH_BYTES_MAX
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_what_is_parsed_prints_as_it_was(text: str, address: Address) -> None:
         ("host/path:80", "not a host name"),
         ("unix:", "no path"),
         ("unix:a\0b", "NUL"),
-        ("unix:/" + "p" * UNIX_PATH_BYTES_MAX, "at most"),
+        ("unix:/" + "p" * SOCKET_PATH_BYTES_MAX, "at most"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(text: str, complaint: str) -> None:
@@ -69,7 +70,7 @@ def test_not_loopback(text: str) -> None:
 
 
 def test_the_ring_stands_beside_the_socket() -> None:
-    longest = "unix:/" + "p" * (UNIX_PATH_BYTES_MAX - 1)
+    longest = "unix:/" + "p" * (SOCKET_PATH_BYTES_MAX - 1)
     assert parse_address(longest).ring_path == longest.removeprefix("unix:") + ".ring"
     with pytest.raises(ValueError, match="rings need"):
         parse_address("127.0.0.1:1").ring_path  # noqa: B018

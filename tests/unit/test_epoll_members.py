@@ -1,10 +1,12 @@
 """Members of an epoll instance: one under several fds, fds that mean something else now, other processes'."""
 
 import os
-from collections.abc import Iterator
+import select
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from client_vm import host
 from client_vm.abi import common
 from client_vm.abi.common import EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT
 from client_vm.epoll import EventPoll, make_epoll
@@ -93,3 +95,93 @@ def test_what_is_always_ready_is_no_member(instance: EventPoll, ends: tuple[Host
     fails(common.EPERM, instance.control, EPOLL_CTL_ADD, 3, NullFile.__new__(NullFile), EPOLLIN, 1)
     fails(common.EINVAL, instance.control, 9, 3, ends[0], EPOLLIN, 1)
     fails(common.ENOENT, instance.control, EPOLL_CTL_DEL, 3, ends[0], 0, 0)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What the host is asked for: (operation, data)."""
+    found: list[tuple[int, int]] = []
+    control = host.control_epoll
+
+    def spied(instance: int, operation: int, descriptor: int, events: int, data: int) -> None:
+        found.append((operation, data))
+        control(instance, operation, descriptor, events, data)
+
+    monkeypatch.setattr("client_vm.host.control_epoll", spied)
+    return found
+
+
+def test_the_host_is_told_what_has_changed_when_somebody_looks(
+    instance: EventPoll, ends: tuple[HostBacked, HostBacked], told: list[tuple[int, int]]
+) -> None:
+    writer = ends[1]
+    instance.control(EPOLL_CTL_ADD, 3, writer, EPOLLOUT, 1)
+    for data in (2, 3):
+        instance.control(EPOLL_CTL_DEL, 3, writer, 0, 0)
+        fails(common.ENOENT, instance.control, EPOLL_CTL_DEL, 3, writer, 0, 0)
+        fails(common.ENOENT, instance.control, EPOLL_CTL_MOD, 3, writer, EPOLLOUT, 9)
+        instance.control(EPOLL_CTL_ADD, 3, writer, EPOLLIN, 9)
+        fails(common.EEXIST, instance.control, EPOLL_CTL_ADD, 3, writer, EPOLLOUT, 9)
+        instance.control(EPOLL_CTL_MOD, 3, writer, EPOLLOUT, data)
+        assert instance.take(9) == [(EPOLLOUT, data)]
+    del told[:]
+    for _ in range(5):
+        instance.control(EPOLL_CTL_MOD, 3, writer, EPOLLIN, 4)
+        instance.control(EPOLL_CTL_DEL, 3, writer, 0, 0)
+        instance.control(EPOLL_CTL_ADD, 3, writer, EPOLLOUT, 3)
+    assert not told and instance.take(9) == [(EPOLLOUT, 3)] and not told
+    instance.control(EPOLL_CTL_DEL, 3, writer, 0, 0)
+    instance.control(EPOLL_CTL_ADD, 4, writer, EPOLLOUT, 5)
+    assert not told and instance.take(9) == [(EPOLLOUT, 5)] and told == [(EPOLL_CTL_MOD, 5)]
+    instance.control(EPOLL_CTL_DEL, 4, writer, 0, 0)
+    assert instance.take(9) == [] and told[1:] == [(EPOLL_CTL_DEL, 0)]
+
+
+def test_who_left_before_it_was_closed_is_gone_though_others_have_it(
+    instance: EventPoll, ends: tuple[HostBacked, HostBacked]
+) -> None:
+    writer = ends[1]
+    elsewhere = os.dup(writer.descriptor)
+    instance.control(EPOLL_CTL_ADD, 3, writer, EPOLLOUT, 1)
+    instance.control(EPOLL_CTL_ADD, 4, writer, EPOLLOUT, 2)
+    assert len(instance.take(9)) == 2
+    instance.control(EPOLL_CTL_DEL, 3, writer, 0, 0)
+    instance.control(EPOLL_CTL_DEL, 4, writer, 0, 0)
+    writer.drop()
+    assert instance.take(9) == []
+    os.close(elsewhere)
+
+
+def asked(instance: EventPoll) -> None:
+    instance.readiness()
+
+
+def waited_for(instance: EventPoll) -> None:
+    instance.waiters += 1
+
+
+@pytest.mark.parametrize("seen", [asked, waited_for], ids=["poll", "another thread"])
+def test_the_host_is_told_at_once_where_others_may_look(
+    instance: EventPoll,
+    ends: tuple[HostBacked, HostBacked],
+    told: list[tuple[int, int]],
+    seen: Callable[[EventPoll], None],
+) -> None:
+    instance.control(EPOLL_CTL_ADD, 3, ends[1], EPOLLOUT, 1)
+    instance.control(EPOLL_CTL_MOD, 3, ends[1], EPOLLOUT, 2)
+    seen(instance)
+    instance.control(EPOLL_CTL_MOD, 3, ends[1], EPOLLOUT, 3)
+    assert told[-1] == (EPOLL_CTL_MOD, 3) and select.select([instance.descriptor], [], [], 0)[0]
+    instance.control(EPOLL_CTL_DEL, 3, ends[1], 0, 0)
+    assert told[-1] == (EPOLL_CTL_DEL, 0) and not select.select([instance.descriptor], [], [], 0)[0]
+
+
+def test_an_edge_is_told_anew_after_each_change(instance: EventPoll, ends: tuple[HostBacked, HostBacked]) -> None:
+    edge = EPOLLOUT | common.EPOLLET
+    instance.control(EPOLL_CTL_ADD, 3, ends[1], edge, 1)
+    assert instance.take(9) == [(EPOLLOUT, 1)] and instance.take(9) == []
+    instance.control(EPOLL_CTL_MOD, 3, ends[1], edge, 1)
+    assert instance.take(9) == [(EPOLLOUT, 1)] and instance.take(9) == []
+    instance.control(EPOLL_CTL_MOD, 3, ends[1], EPOLLOUT, 1)
+    instance.control(EPOLL_CTL_MOD, 3, ends[1], edge, 1)
+    assert instance.take(9) == [(EPOLLOUT, 1)] and instance.take(9) == []

@@ -22,6 +22,7 @@ from ipc.ring_layout import (
     SERVER_SLEEPING,
 )
 from ipc.seams import HostClock
+from ipc.spin import LUCK_MAX, LUCKLESS
 from tests.contract.carriers import CLIENT_LIMIT_S, PREAD, Doorbell, ping
 from tests.unit.played_ring import Played, played_ring
 
@@ -135,6 +136,38 @@ def test_closed(ring: Played) -> None:
     with pytest.raises(BrokenError, match="closed"):
         ring.channel.wait(tag, None)
     assert ring.control.recv(1) == b""
+
+
+class Ticking(HostClock):
+    """A clock that is 10 us further whenever it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def monotonic_s(self) -> float:
+        self.asked += 1
+        return self.asked * 1e-5
+
+
+@pytest.mark.parametrize("processors", [1, 2])
+def test_replies_are_looked_for_while_they_tend_to_come_soon(
+    monkeypatch: pytest.MonkeyPatch, processors: int
+) -> None:
+    """Those of a server on another host never do, and whoever looks keeps a processor from others."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
+    clock = Ticking()
+    with Doorbell() as doorbell, played_ring(doorbell, clock, spin_us=50) as ring:
+        tag = ring.channel.submit(ping(1))
+
+        def looked() -> bool:
+            asked = clock.asked
+            assert ring.channel.wait(tag, 0.0) is None
+            return clock.asked - asked >= 5
+
+        assert [looked() for _ in range(LUCK_MAX)] == [processors > 1] * LUCK_MAX
+        assert [looked() for _ in range(LUCKLESS)].count(True) == (processors > 1)
+        ring.complete(tag, 7)
+        assert ring.channel.wait(tag, 0.0) == Reply(result=7)
 
 
 GET_PATH = BY_NAME["GetPath"]

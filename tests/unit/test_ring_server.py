@@ -5,18 +5,21 @@ import signal
 import socket
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from farcall.v1.session_pb2 import REFUSAL_NOT_READY, HelloRequest, HelloResponse
 from ipc.endpoint import BrokenError, Peer
-from ipc.message import Reply
-from ipc.ring_client import RingUnavailableError, open_ring
-from ipc.ring_server import serve_rings
+from ipc.message import Call, Reply
+from ipc.ring_client import RingChannel, RingUnavailableError, open_ring
+from ipc.ring_layout import HEADER_BYTES, RING_BYTES, SERVER_SLEEPING
+from ipc.ring_server import RingServer, serve_rings
 from ipc.seams import HostClock
+from ipc.shared_memory import map_sealed
 from tests.contract.carriers import CLIENT_LIMIT_S, SECRET, Doorbell, ScriptedEndpoint, connect_ring, ping
 from tests.contract.processes import line, process
 from tests.contract.ring_process import DOZES
@@ -118,6 +121,24 @@ class Refusing(ScriptedEndpoint):
         response = HelloResponse(protocol_min=3, protocol_max=4)
         response.outcome.refusal = REFUSAL_NOT_READY
         return response
+
+
+async def test_who_hangs_up_before_a_word_is_no_news(
+    path: str, doorbell: Doorbell, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As somebody who is killed between connecting and saying Hello; one word that is none is news."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_rings, path, ScriptedEndpoint())
+        for word in (b"", b"?"):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as caller:
+                caller.connect(path)
+                if word:
+                    caller.send(word)
+                caller.shutdown(socket.SHUT_WR)
+                assert await trio.to_thread.run_sync(caller.recv, 16) == b""  # it was read, and let go
+            assert len(caplog.records) == len(word)
+        await served(path, doorbell)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_refused_hello_is_an_answer_without_a_ring(path: str, doorbell: Doorbell) -> None:
@@ -224,3 +245,46 @@ async def test_a_signal_does_not_end_a_wait(path: str, doorbell: Doorbell) -> No
             signal.signal(signal.SIGUSR1, before)
         channel.close()
         nursery.cancel_scope.cancel()
+
+
+class SendingOn(ScriptedEndpoint):
+    """Has another task do something with each call, as a link sends it on."""
+
+    def __init__(self, tasks: trio.Nursery) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.words = memoryview(bytes(HEADER_BYTES)).cast("Q")
+        self.slept: list[int] = []
+        self.sent = trio.Event()
+
+    def submit(
+        self, call: Call, peer: Peer, complete: Callable[[Reply], None], into: memoryview | None = None
+    ) -> None:
+        self.tasks.start_soon(self.send)
+        super().submit(call, peer, complete, into)
+
+    async def send(self) -> None:
+        self.slept.append(self.words[SERVER_SLEEPING])
+        self.sent.set()
+
+
+async def test_who_calls_while_others_calls_are_sent_on_need_not_ring(doorbell: Doorbell) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    async with trio.open_nursery() as nursery:
+        endpoint = SendingOn(nursery)
+        rings = RingServer(endpoint, spin_us=0)
+        memfd = rings.adopt(ours, os.dup(doorbell.sender.fileno()), 1, Peer("uid:0", "ring"))
+        endpoint.words = map_sealed(memfd, RING_BYTES)[:HEADER_BYTES].cast("Q")
+        channel = RingChannel(memfd, theirs, doorbell.receiver, clock=HostClock(), spin_us=0)
+        nursery.start_soon(rings.run)
+        for _ in range(20):  # trio's order within a turn is random
+            await trio.testing.wait_all_tasks_blocked()
+            assert endpoint.words[SERVER_SLEEPING] == 1
+            endpoint.sent = trio.Event()
+            channel.release(channel.submit(ping(5)))
+            await endpoint.sent.wait()
+        assert endpoint.slept == [0] * 20
+        nursery.cancel_scope.cancel()
+    channel.close()
+    rings.close()

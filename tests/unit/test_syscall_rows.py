@@ -4,6 +4,7 @@ import pytest
 
 from client_vm import arguments, table
 from client_vm.architecture import ARCHITECTURES
+from client_vm.dispatch import decoded
 from client_vm.rows import TABLE, Table
 
 assert table is not None
@@ -13,11 +14,26 @@ def test_every_row_is_dispatched_by_its_number() -> None:
     for architecture in ARCHITECTURES:
         numbers = architecture.abi.SYSCALLS
         dispatch = TABLE.dispatch(architecture)
-        for name, row in TABLE.rows.items():
-            if name in numbers:
-                handler, decoders = dispatch.calls[numbers[name]]
-                assert handler is row.handler and len(decoders) == len(row.arguments) <= 6
+        assert dispatch.calls.keys() == {numbers[name] for name in TABLE.rows if name in numbers}
         assert not dispatch.calls.keys() & dispatch.refused.keys()
+
+
+@pytest.mark.parametrize("count", range(7))
+def test_a_call_gets_its_arguments_decoded_in_order(count: int) -> None:
+    told: list[object] = []
+    decoders = [lambda task, raw, place=place: (task, place, raw) for place in range(count)]
+
+    def handler(*arguments: object) -> int:
+        told.extend(arguments)
+        return 7
+
+    assert decoded(handler, tuple(decoders))("task", memoryview(bytes(range(1, 8)))) == 7
+    assert told == ["task", *(("task", place, place + 2) for place in range(count))]
+
+
+def test_a_call_has_six_arguments_at_most() -> None:
+    with pytest.raises(ValueError, match="six"):
+        decoded(lambda task: 0, (lambda task, raw: raw,) * 7)
 
 
 def test_a_row_is_said_once_and_exists() -> None:

@@ -2,14 +2,17 @@
 
 import errno
 import ipaddress
+import os
 import socket
+from typing import Any
 
 import pytest
 import trio
 
 from farcall.v1 import network_pb2 as pb
 from ipc.datagrams import HEADER_BYTES, Header, decode_header
-from servers.network.addresses import Egress, Name, Rule, plain
+from ipc.inet import plain
+from servers.network.addresses import Egress, Name, Rule
 from tests.unit.network.guests import DATAGRAM, LIMIT_S, LOOP, Guests, Near, accept, serving, until_readable
 
 HERE = "127.0.0.1/32"
@@ -166,6 +169,15 @@ async def test_a_published_port_leads_to_who_listens() -> None:
             assert await trio.to_thread.run_sync(_end_of, outer) == b"reply"
 
 
+def _published(guests: Guests) -> tuple[Near, int]:
+    """Who listens, and the port of this host that leads there."""
+    listening = guests.open()
+    guests.bind(listening, port=80)
+    guests.listen(listening)
+    request = pb.PublishRequest(address=pb.SocketAddress(host=LOOP), port=80)
+    return listening, guests.call(request).address.port
+
+
 def _end_of(outer: socket.socket) -> bytes:
     """All that comes."""
     pieces = []
@@ -175,6 +187,47 @@ def _end_of(outer: socket.socket) -> bytes:
     except ConnectionResetError:
         assert not pieces
     return b"".join(pieces)
+
+
+async def test_a_guest_that_closes_at_once_has_said_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever task has its turn first: the one that hears of the guest's end, or the one that moves bytes."""
+    async with serving(may_publish=True) as server:
+        guests = server.guests()
+        listening, port = _published(guests)
+        streams = server.service._streams
+        accept_from = streams.accept_from
+
+        def accept_and_close(*given: Any) -> Any:
+            made = accept_from(*given)
+            with accept(listening)[1] as taken:
+                taken.send(b"hello")
+            return made
+
+        monkeypatch.setattr(streams, "accept_from", accept_and_close)
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", port), LIMIT_S) as outer:
+                outer.setblocking(False)
+                await until_readable(outer)
+                assert outer.recv(9) == b"hello"
+
+
+async def test_connections_end_where_the_server_has_no_descriptor_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(may_publish=True) as server:
+        guests = server.guests()
+        listening, port = _published(guests)
+
+        def full(_descriptor: int) -> int:
+            raise OSError(errno.EMFILE, "")
+
+        monkeypatch.setattr(os, "dup", full)
+        with socket.create_connection(("127.0.0.1", port), LIMIT_S) as outer:
+            outer.setblocking(False)
+            await until_readable(outer)
+            with pytest.raises(ConnectionResetError):
+                outer.recv(1)
+        with accept(listening)[1] as taken:
+            await until_readable(taken)
+            assert taken.recv(1) == b""
 
 
 async def test_a_server_that_publishes_nothing_says_so() -> None:

@@ -22,7 +22,9 @@ end=${UPPER[1]}
 exec {end}>&-
 wait $upper; echo "coprocess $?"
 
-for s in 3 1 2; do (exit $s) & done
+# All have ended before wait -n looks: one that ends while it looks is missed, natively too.
+ended=(); for s in 3 1 2; do (exit $s) & ended+=($!); done
+while kill -0 "${ended[@]}" 2>/dev/null; do :; done
 next=(); for _ in 1 2 3; do wait -n; next+=($?); done; printf '%s\n' "${next[@]}" | sort | paste -s
 wait -n; echo "none left $?"
 
