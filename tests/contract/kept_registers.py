@@ -218,7 +218,15 @@ class Run:
             link.mend()
 
     async def _kill(self) -> None:
-        """The server dies."""
+        """The server dies, and as often as not a link with it, so that somebody does not hear of it."""
         while True:
-            await trio.sleep(self._chances.uniform(8.0, 30.0))
+            await trio.sleep(self._chances.uniform(6.0, 20.0))
+            link = self._chances.choice(self._server.links)
+            deaf = self._chances.random() < 0.7 and not link.cut
+            if deaf:
+                link.cut = True
+                link.cuts += 1
             self._server.restart()
+            if deaf:
+                await trio.sleep(self._chances.uniform(0.5, 9.0))
+                link.mend()
