@@ -5,6 +5,7 @@ mapping lie offsets that no memory belongs to, for address space that a guest on
 """
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from typing import Final
 
 from client_vm import host
@@ -15,6 +16,10 @@ ARENA_BYTES: Final = 1 << 46
 make, to fork or to end than a small one."""
 NOWHERE_BYTES: Final = 1 << 50
 """More than a guest has addresses."""
+
+_LOOKED_AT_BYTES: Final = 1 << 30
+"""At once, of what may be as large as the arena."""
+_RUN_PAGES: Final = 512
 
 
 class ArenaFullError(Exception):
@@ -98,6 +103,24 @@ class Arena:
         """The extent reads as zeros from now on."""
         if not self.is_nowhere(offset):
             host.drop_pages(self.address + offset, size_bytes)
+
+    def residency(self, offset: int, size_bytes: int) -> bytes:
+        """A byte for each page of an extent: 1 if the host has it in memory, else 0."""
+        if self.is_nowhere(offset):
+            return bytes(size_bytes // PAGE_BYTES)
+        return host.residency(self.address + offset, size_bytes // PAGE_BYTES)
+
+    def resident_runs(self, offset: int, size_bytes: int) -> Iterator[tuple[int, int]]:
+        """(offset, pages) of pieces of an extent that together hold all that the host has in memory, and little
+        else, however large the extent is."""
+        end = offset + (0 if self.is_nowhere(offset) else size_bytes)
+        for start in range(offset, end, _LOOKED_AT_BYTES):
+            seen = self.residency(start, min(_LOOKED_AT_BYTES, end - start))
+            page = seen.find(1)
+            while page >= 0:
+                pages = min(_RUN_PAGES, len(seen) - page)
+                yield start + page * PAGE_BYTES, pages
+                page = seen.find(1, page + pages)
 
     def close(self) -> None:
         self.bytes.release()

@@ -15,7 +15,9 @@ _LIBC.mmap.argtypes = [
 ]  # fmt: skip
 _LIBC.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
 
+_PAGE_BYTES: Final = 4096
 _PROT_READ_WRITE: Final = 3
 _MAP_PRIVATE_ANONYMOUS_NORESERVE: Final = 0x2 | 0x20 | 0x4000
 _MADV_DONTNEED: Final = 4
@@ -100,6 +102,14 @@ def drop_pages(address: int, size_bytes: int) -> None:
     """Gives the pages back; they read as zeros (madvise(2), MADV_DONTNEED)."""
     if _LIBC.madvise(address, size_bytes, _MADV_DONTNEED):
         raise _fail("madvise")
+
+
+def residency(address: int, pages: int) -> bytes:
+    """A byte for each page of a mapping of ours: 1 if it is in memory, else 0 (mincore(2)). OSError."""
+    seen = (ctypes.c_ubyte * pages)()
+    if _LIBC.mincore(address, pages * _PAGE_BYTES, seen):
+        raise _fail("mincore")
+    return bytes(seen)
 
 
 def view(address: int, size_bytes: int) -> memoryview:

@@ -75,6 +75,10 @@ class Workers(Protocol):
         """Its process has been told of SIGKILL: has it look, and kills it should it take too long."""
         ...
 
+    def open_page_map(self, pid: int) -> int:
+        """The host's /proc/PID/pagemap of it. Errno: ESRCH, EMFILE."""
+        ...
+
     def forked(self, pid: int, child: int) -> None:
         """This worker has used the spare of that pid."""
         ...
@@ -157,6 +161,7 @@ class KernelService:
         self._fetchers: dict[int, Callable[[_Client, Any], int]] = {
             BY_REQUEST[pb.FetchFifoRequest].opcode: self._fetch_fifo,
             BY_REQUEST[pb.WatchRequest].opcode: self._watch,
+            BY_REQUEST[pb.OpenPageMapRequest].opcode: self._open_page_map,
             BY_REQUEST[pb.OpenTerminalRequest].opcode: self._open_terminal,
         }
         self._handlers = {BY_REQUEST[request].opcode: handler for request, handler in handlers.items()}
@@ -560,6 +565,10 @@ class KernelService:
     def _watch(self, client: _Client, request: pb.WatchRequest) -> int:
         del client
         return self._exits.watch(request.pid, self._table.get(request.pid).state is State.ZOMBIE)
+
+    def _open_page_map(self, client: _Client, request: pb.OpenPageMapRequest) -> int:
+        del request
+        return self._workers.open_page_map(client.worker)
 
 
 def _entry(process: Process, *, in_full: bool) -> pb.ProcessEntry:

@@ -35,6 +35,7 @@ from farcall.v1.kernel_pb2 import (
     ListSocketsRequest,
     ListTerminalsRequest,
     MakeSocketRequest,
+    OpenPageMapRequest,
     OpenTerminalRequest,
     ProcessEntry,
     ReachSocketRequest,
@@ -274,6 +275,10 @@ class KernelLink:
     def watch(self, pid: int) -> int:
         """A descriptor that is readable once the process has ended, the caller's. Errno: ESRCH, EMFILE."""
         return self._fetch(WatchRequest(pid=pid))
+
+    def open_page_map(self) -> int:
+        """The host's /proc/PID/pagemap of this worker, the caller's. Errno: EMFILE."""
+        return self._fetch(OpenPageMapRequest())
 
     # -- unix sockets: farcall/v1/kernel.proto has their errnos --------------------------------------------
 

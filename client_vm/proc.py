@@ -3,35 +3,15 @@
 from typing import TYPE_CHECKING, Final
 
 from client_vm.abi import common
-from client_vm.cpu import EXECUTE, READ, WRITE
 from client_vm.nodes import Directory, Node, Symlink, TextFile
+from client_vm.proc_maps import maps, resident_bytes, rollup, smaps
 from client_vm.proc_run import TEXTS, other, others, stat_line
 from client_vm.socket_nodes import DevDirectory, net_nodes
-from client_vm.vma import Vma
 
 if TYPE_CHECKING:
     from client_vm.process import Task
 
 _VERSION: Final = b"Linux version %s (farcall) %s\n"
-
-
-def _maps(task: "Task") -> bytes:
-    """/proc/PID/maps: one line per VMA."""
-    return b"".join(map(_maps_line, task.process.space.vmas))
-
-
-def _maps_line(vma: Vma) -> bytes:
-    flags = "".join(
-        letter if vma.protection & bit else "-" for letter, bit in (("r", READ), ("w", WRITE), ("x", EXECUTE))
-    )
-    backing = vma.backing or (vma.segment if vma.segment is not None and vma.segment.ino else None)
-    sharing = "p" if vma.segment is None else "s"
-    major, minor = (backing.dev >> 32, backing.dev & 0xFFFFFFFF) if backing else (0, 0)
-    offset = vma.offset if backing else 0
-    line = f"{vma.start:08x}-{vma.end:08x} {flags}{sharing} {offset:08x} {major:02x}:{minor:02x} "
-    head = (line + str(backing.ino if backing else 0)).encode()
-    name = vma.name.replace(b"\n", b"\\012")  # one line each, whatever a file is called
-    return (head.ljust(73) + name if name else head + b" ") + b"\n"
 
 
 def _cmdline(task: "Task") -> bytes:
@@ -52,6 +32,7 @@ def _status(task: "Task") -> bytes:
     process = task.process
     who = process.credentials
     size, data = _sizes(task)
+    resident, _ = resident_bytes(task)
     ids = (who.uid, who.euid, who.suid, who.fsuid), (who.gid, who.egid, who.sgid, who.fsgid)
     lines = [
         b"Name:\t" + process.name,
@@ -67,8 +48,8 @@ def _status(task: "Task") -> bytes:
         b"FDSize:\t64",
         b"Groups:\t" + b"".join(b"%d " % group for group in who.groups),
         b"VmSize:\t%8d kB" % (size >> 10),
-        b"VmHWM:\t%8d kB" % task.kernel.usage().ru_maxrss,
-        b"VmRSS:\t%8d kB" % task.kernel.usage().ru_maxrss,
+        b"VmHWM:\t%8d kB" % max(task.kernel.usage().ru_maxrss, resident >> 10),
+        b"VmRSS:\t%8d kB" % (resident >> 10),
         b"VmData:\t%8d kB" % (data >> 10),
         b"Threads:\t%d" % len(process.tasks),
         b"SigBlk:\t%016x" % task.blocked,
@@ -83,7 +64,7 @@ def _stat(task: "Task") -> bytes:
     process = task.process
     size, _ = _sizes(task)
     used = task.kernel.cpu_time_ns() * 100 // 1_000_000_000
-    resident = task.kernel.usage().ru_maxrss >> 2
+    resident = resident_bytes(task)[0] >> 12
     family = process.parent_pid, *_groups(task)
     fields = {14: used, 18: 20 + process.nice, 19: process.nice, 20: len(process.tasks), 23: size, 24: resident}
     return stat_line(process.pid, process.name, b"R", family, fields)
@@ -97,7 +78,8 @@ def _groups(task: "Task") -> tuple[int, int]:
 
 def _statm(task: "Task") -> bytes:
     size, data = _sizes(task)
-    return b"%d %d 0 0 0 %d 0\n" % (size >> 12, data >> 12, data >> 12)
+    resident, shared = resident_bytes(task)
+    return b"%d %d %d 0 0 %d 0\n" % (size >> 12, resident >> 12, shared >> 12, data >> 12)
 
 
 def _limits(task: "Task") -> bytes:
@@ -129,8 +111,9 @@ def _fd_children(path: bytes, task: "Task") -> dict[bytes, Node]:
 
 def _process_children(path: bytes, task: "Task") -> dict[bytes, Node]:
     texts = {
-        b"cmdline": _cmdline, b"environ": _environ, b"maps": _maps, b"status": _status, b"stat": _stat,
-        b"statm": _statm, b"limits": _limits, b"mounts": _mounts, b"mountinfo": _mountinfo,
+        b"cmdline": _cmdline, b"environ": _environ, b"maps": maps, b"smaps": smaps, b"smaps_rollup": rollup,
+        b"status": _status, b"stat": _stat, b"statm": _statm, b"limits": _limits, b"mounts": _mounts,
+        b"mountinfo": _mountinfo,
         b"comm": lambda t: t.process.name + b"\n", b"auxv": lambda t: t.process.auxv,
     }  # fmt: skip
     children: dict[bytes, Node] = {name: TextFile(path + b"/" + name, text) for name, text in texts.items()}

@@ -27,6 +27,8 @@ REMEMBERED_MAX: Final = 4096
 LISTING_S: Final = 0.5
 """Between two looks at all children of ours, however many workers end."""
 
+_SHORTAGES: Final = (common.EMFILE, common.ENFILE, common.ENOMEM)
+
 
 class Workers:
     """Implements client_vm.kernel_service.Workers."""
@@ -85,6 +87,16 @@ class Workers:
         if child is not None:
             with suppress(ProcessLookupError):  # a zombie that is not reaped yet
                 child.send(number)
+
+    def open_page_map(self, pid: int) -> int:
+        """As the protocol."""
+        child = self._children.get(pid)
+        if child is None:
+            raise Errno(common.ESRCH)
+        try:
+            return os.open(f"/proc/{child.pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise Errno(common.EMFILE if error.errno in _SHORTAGES else common.ESRCH) from None
 
     def interrupt(self, pid: int) -> None:
         """As the protocol."""

@@ -394,13 +394,19 @@ def munlock(task: Task, address: int, size: int) -> int:
 
 
 def mincore(task: Task, address: int, size: int, vector: OutBuffer) -> int:
-    """Every mapped page counts as resident."""
+    """What the host has of the arena; of a mapped file it is what was read of it."""
     if address & PAGE_MASK:
         raise Errno(EINVAL)
     length = page_up(size)
-    if length > ADDRESS_MAX or not task.process.space.covered(address, address + length):
+    space = task.process.space
+    if length > ADDRESS_MAX or not space.covered(address, address + length):
         raise Errno(ENOMEM)
-    vector.put(b"\x01" * (length // PAGE_BYTES))
+    vector.check(length // PAGE_BYTES)  # bounds what is asked of the host, too
+    seen = []
+    for vma in space.overlapping(address, address + length):
+        start, end = max(vma.start, address), min(vma.end, address + length)
+        seen.append(space.arena.residency(start - vma.start + vma.physical, end - start))
+    vector.put(b"".join(seen))
     return 0
 
 

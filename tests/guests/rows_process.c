@@ -14,9 +14,18 @@ static void test_pages(void) {
     char *a = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     unsigned char resident[4] = {0};
     CHECK(a != MAP_FAILED);
+    a[2 * PAGE] = 1;
+    EQUAL(syscall(SYS_mincore, a + PAGE, 2 * PAGE, resident), 0);
+    EQUAL(resident[0] & 1, 0); /* nobody has touched it */
+    EQUAL(resident[1] & 1, 1);
     memset(a, 1, 4 * PAGE);
     EQUAL(syscall(SYS_mincore, a, 4 * PAGE, resident), 0);
     EQUAL(resident[0] & resident[1] & resident[2] & resident[3] & 1, 1);
+    FAILS(syscall(SYS_mincore, a, 4 * PAGE, NULL), EFAULT);
+    EQUAL(madvise(a, PAGE, MADV_DONTNEED), 0);
+    EQUAL(syscall(SYS_mincore, a, PAGE, resident), 0);
+    EQUAL(resident[0] & 1, 0);
+    a[0] = 1;
     EQUAL(syscall(SYS_mlock, a, 2 * PAGE), 0);
     EQUAL(syscall(SYS_munlock, a, 2 * PAGE), 0);
     EQUAL(syscall(SYS_msync, a, 4 * PAGE, MS_SYNC), 0);

@@ -64,3 +64,20 @@ def test_extents_are_disjoint_zero_and_all_come_back(arena: Arena, seed: int) ->
     for first, size in held:
         arena.give_back(first * PAGE_BYTES, size * PAGE_BYTES)
     assert arena.take((PAGES - 1) * PAGE_BYTES) == PAGE_BYTES
+
+
+def test_what_is_in_memory_of_a_large_extent() -> None:
+    arena = Arena(4 << 30)
+    offset = arena.take(3 << 30)
+    touched = [offset, offset + 511 * PAGE_BYTES, offset + 600 * PAGE_BYTES, offset + (3 << 30) - PAGE_BYTES]
+    for place in touched:
+        arena.bytes[place] = 1
+    runs = list(arena.resident_runs(offset, 3 << 30))
+    assert runs == [(touched[0], 512), (touched[2], 512), (touched[3], 1)]
+    assert list(arena.resident_runs(offset, PAGE_BYTES)) == [(offset, 1)]
+    assert arena.residency(offset, 2 * PAGE_BYTES) == b"\1\0"
+    arena.zero(offset, 3 << 30)
+    assert not list(arena.resident_runs(offset, 3 << 30))
+    nowhere = arena.take_nowhere(1 << 45)
+    assert not list(arena.resident_runs(nowhere, 1 << 45))
+    arena.close()

@@ -59,6 +59,10 @@ class FakeWorkers:
     def sender(self, host_pid: int) -> int:
         raise Errno(common.ESRCH)
 
+    def open_page_map(self, pid: int) -> int:
+        self.did.append(("open page map", pid))
+        raise Errno(common.ESRCH)
+
     def interrupt(self, pid: int) -> None:
         self.did.append(("interrupt", pid))
 
@@ -432,6 +436,14 @@ def test_groups_sessions_foreground(world: World) -> None:
     world.ask(4, pb.TakeTerminalRequest(terminal=7, leave=True))
     assert world.ask(FIRST_PID, pb.GetForegroundRequest(terminal=7, by_master=True)).session == 0
     assert world.errno(FIRST_PID, pb.GetIdsRequest(pid=99)) == common.ESRCH
+
+
+def test_a_page_map_is_of_the_worker_that_the_process_lives_in(world: World) -> None:
+    world.fork(3, 1003)
+    world.fork(4, 0)  # by vfork: in its parent's
+    for pid, worker in ((3, 3), (4, FIRST_PID)):
+        assert world.errno(pid, pb.OpenPageMapRequest()) == common.ESRCH
+        assert world.workers.did[-1] == ("open page map", worker)
 
 
 def test_reaping(world: World) -> None:

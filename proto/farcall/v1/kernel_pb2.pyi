@@ -515,6 +515,18 @@ class WatchResponse(_message.Message):
     outcome: _session_pb2.Outcome
     def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
 
+class OpenPageMapRequest(_message.Message):
+    __slots__ = ("identity",)
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    identity: _session_pb2.Identity
+    def __init__(self, identity: _Optional[_Union[_session_pb2.Identity, _Mapping]] = ...) -> None: ...
+
+class OpenPageMapResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _session_pb2.Outcome
+    def __init__(self, outcome: _Optional[_Union[_session_pb2.Outcome, _Mapping]] = ...) -> None: ...
+
 class OpenTerminalRequest(_message.Message):
     __slots__ = ("identity", "new", "number")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
