@@ -364,7 +364,8 @@ class CachingLink:
             return False
         if self._consulting.waits(asked, (call.session, handle)):
             return True
-        head = self._answers.get((_PREAD.opcode, file.ino), self._clock.monotonic_s())
+        now_s = self._clock.monotonic_s()
+        head = self._answers.get((_PREAD.opcode, file.ino), now_s)
         if head is not None and (offset + count <= len(head.body) or len(head.body) < HEAD_BYTES):
             self._consulting.renew(call.session)
             data = head.body[offset : offset + count]
@@ -381,7 +382,7 @@ class CachingLink:
             if reads_on:
                 self._fetch_for(asked, content, file)
             return reads_on
-        if not reads_on or self._clock.monotonic_s() < file.plain_until_s:
+        if not reads_on or now_s < file.plain_until_s:
             return False
         self._consult_attributes(call.session, handle, partial(self._read_with, asked, file))
         return True

@@ -121,7 +121,7 @@ def parse_request(frame: bytes) -> session_pb2.CarryRequest:
 class FrameWriter:
     """Sends queued items in frames: whatever came while the last frame was on its way makes the next one.
 
-    `put` at any time, followed by `wake` within the loop, where `run` is a task.
+    `put` at any time, followed by `wake` within the loop, where `run` is a task, if it says so.
     """
 
     def __init__(
@@ -135,14 +135,20 @@ class FrameWriter:
         self._add = add
         self._size = size
         self._write = write
-        self._items: deque[tuple[int, Any]] = deque()
+        self._items: deque[tuple[int, Any, int]] = deque()
+        """(tag, item, size)."""
         self._ready = asyncio.Event()
         self._ending = False
-        self.sent_bytes = 0
-        """By `size`, of every item sent."""
+        self.unsent_bytes = 0
+        """By `size`, of every item that was put and is not written yet."""
 
-    def put(self, tag: int, item: Any) -> None:
-        self._items.append((tag, item))
+    def put(self, tag: int, item: Any) -> bool:
+        """Whether `wake` is to follow: items that were put before are not seen to already."""
+        items = self._items
+        size_bytes = self._size(item)
+        self.unsent_bytes += size_bytes
+        items.append((tag, item, size_bytes))
+        return len(items) == 1
 
     def wake(self) -> None:
         self._ready.set()
@@ -158,7 +164,7 @@ class FrameWriter:
             while self._items:
                 frame, size_bytes = self._fill()
                 await self._write(frame)
-                self.sent_bytes += size_bytes
+                self.unsent_bytes -= size_bytes
                 if sent is not None:
                     sent()
             if self._ending:
@@ -168,11 +174,10 @@ class FrameWriter:
                 await self._ready.wait()
 
     def _fill(self) -> tuple[bytes, int]:
-        frame, items, add, size = self._frame(), self._items, self._add, self._size
+        frame, items, add = self._frame(), self._items, self._add
         total_bytes = 0
         for _ in range(min(len(items), BATCH_CALLS_MAX)):
-            tag, item = items[0]
-            size_bytes = size(item)
+            tag, item, size_bytes = items[0]
             if total_bytes and total_bytes + size_bytes > FRAME_BYTES_MAX:
                 break
             items.popleft()

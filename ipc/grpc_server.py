@@ -293,7 +293,6 @@ class _Stream:
         self._bytes = 0
         self._waiting = 0
         """Deferred calls: not among the others, which would have to wait for them."""
-        self._replied_bytes = 0
         self._stalled = False
         self._finishing = False
         self._detached = False
@@ -376,7 +375,7 @@ class _Stream:
             self._server.to_loop.put(self._idle.set)
 
     def _is_stalled(self) -> bool:
-        self._stalled = self._replied_bytes - self._writer.sent_bytes > batch.BACKLOG_BYTES_MAX
+        self._stalled = self._writer.unsent_bytes > batch.BACKLOG_BYTES_MAX
         return self._stalled
 
     def _submit(self, entry: session_pb2.Call) -> None:
@@ -421,9 +420,8 @@ class _Stream:
             return
         if type(reply.data) is not bytes:
             reply.data = bytes(reply.data)  # the endpoint's memory is its own again after this
-        self._replied_bytes += batch.reply_size(reply)
-        self._writer.put(tag, reply)
-        self._server.to_loop.put(self._writer.wake)
+        if self._writer.put(tag, reply):
+            self._server.to_loop.put(self._writer.wake)
 
 
 def _carried(opcode: int) -> bool:

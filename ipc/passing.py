@@ -13,6 +13,8 @@ from typing import Final
 
 _UCRED: Final = struct.Struct("=iII")
 """pid, uid, gid of SO_PEERCRED (unix(7))."""
+SEND_AT_ONCE: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+"""For send(2). A plain integer, made once: the module's flags are an enumeration, whose | costs a microsecond."""
 
 
 def send_descriptors(

@@ -20,7 +20,7 @@ from ipc.endpoint import BrokenError, FullError
 from ipc.limits import BODY_BYTES_MAX, DATA_BYTES_MAX, HELLO_TIMEOUT_S, RING_ENTRIES, RING_SPIN_WORKER_US
 from ipc.message import Call, MalformedError, Reply
 from ipc.operations import OPERATIONS
-from ipc.passing import close_all, peer_of, receive_descriptors, send_descriptors
+from ipc.passing import SEND_AT_ONCE, close_all, peer_of, receive_descriptors, send_descriptors
 from ipc.ring_layout import (
     ARENA_OFFSET,
     BODY_LENGTH,
@@ -418,10 +418,10 @@ class RingChannel:
         return MalformedError(why)
 
     def _wake_server(self) -> None:
-        # It fails if so many wake-ups are pending that one more says nothing, or if the server died: its
-        # completions may still be in the ring, and `wait` looks there first.
-        with suppress(OSError):
-            self._control.send(_WAKE, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        try:
+            self._control.send(_WAKE, SEND_AT_ONCE)
+        except OSError:
+            return  # so many are pending that one more says nothing, or it died: `wait` looks for answers first
 
     def _await_tail(self, taken: int, deadline: float | None) -> bool:
         """Waits until the completion tail is not `taken`: True; False once `deadline` has passed."""

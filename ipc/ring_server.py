@@ -21,7 +21,7 @@ from farcall.v1.session_pb2 import HelloRequest
 from ipc.endpoint import Endpoint, Peer
 from ipc.limits import HELLO_TIMEOUT_S, RING_SPIN_SERVER_US
 from ipc.message import MalformedError
-from ipc.passing import peer_of, receive_descriptors, send_descriptors
+from ipc.passing import SEND_AT_ONCE, peer_of, receive_descriptors, send_descriptors
 from ipc.seams import Clock, HostClock
 from ipc.served_ring import ServedRing
 from ipc.shared_memory import fence
@@ -211,7 +211,7 @@ class RingServer:
             response = self._endpoint.hello(request, peer)
             answer = response.SerializeToString()
             if response.outcome.errno or response.outcome.refusal or not response.session:
-                connection.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                connection.send(answer, SEND_AT_ONCE)
                 return False
             try:
                 ring = self._add(connection, descriptors.pop(), response.session, peer)

@@ -15,7 +15,7 @@ from farcall.v1.session_pb2 import REFUSAL_MALFORMED, REFUSAL_OVERLOADED
 from ipc.endpoint import Endpoint, Peer
 from ipc.limits import BODY_BYTES_MAX, DATA_BYTES_MAX, RING_ENTRIES
 from ipc.message import Call, MalformedError, Reply
-from ipc.passing import send_descriptors
+from ipc.passing import SEND_AT_ONCE, send_descriptors
 from ipc.ring_layout import (
     ARENA_OFFSET,
     BODY_LENGTH,
@@ -205,7 +205,7 @@ class ServedRing:
 
     def _wake_client(self) -> None:
         try:
-            self.doorbell.send(b"\0", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self.doorbell.send(b"\0", SEND_AT_ONCE)
         except BlockingIOError:
             pass  # so many wake-ups are pending that one more says nothing
         except OSError as error:
