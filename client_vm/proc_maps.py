@@ -1,8 +1,8 @@
 """What a guest reads of its address space in /proc (proc(5)): maps, smaps, smaps_rollup.
 
-What is in memory, and of whom else, is what the host says of the arena (pagemap). It does not say what was stored
-to: what may be counts as dirty. A page that nobody has stored to is the host's own page of zeros, and counts as
-shared.
+What is in memory, and whether others show it, is what the host says of the arena (pagemap). It does not say how
+many they are, so a page counts whole in Pss, nor what was stored to: what may be counts as dirty. A page that
+nobody has stored to is the host's own page of zeros, and counts as shared.
 """
 
 import os
