@@ -90,8 +90,8 @@ PROCESS_NAMES: Final = (
         "locks",
     ),
     *("pidfds", "pipes", "proc_others", "robust", "shared_files", "shared_memory", "signal_faults"),
-    *("signal_frames", "signal_origins", "signal_restart", "signals", "socketpairs", "spawn", "threads"),
-    *("timers", "timers_created", "unix_datagrams", "unix_passing", "unix_streams", "waiting"),
+    *("signal_frames", "signal_origins", "signal_restart", "signals", "smaps", "socketpairs", "spawn"),
+    *("threads", "timers", "timers_created", "unix_datagrams", "unix_passing", "unix_streams", "waiting"),
 )
 PROCESSES: Final = tuple(Case(n) for n in PROCESS_NAMES) + tuple(Case(n, (ROUNDS,)) for n in RACES)
 """Programs of several processes, of threads and of signals: test_processes.py runs them."""

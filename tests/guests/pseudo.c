@@ -1,24 +1,8 @@
-/* /proc/self/{exe,maps,smaps,statm,fd,cmdline,status} and /dev/{null,zero,full,urandom,tty}. */
-#include "check.h"
+/* /proc/self/{exe,maps,fd,cmdline,status} and /dev/{null,zero,full,urandom,tty}. */
+#include "slurp.h"
 #include <dirent.h>
 #include <sys/mman.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
-
-static char text[1 << 16];
-
-/* The whole of a file, read in pieces of `step` bytes. */
-static size_t slurp(const char *path, size_t step) {
-    int fd = open(path, O_RDONLY);
-    size_t length = 0;
-    ssize_t got;
-    CHECK(fd >= 0);
-    while (length + step < sizeof text && (got = read(fd, text + length, step)) > 0)
-        length += (size_t)got;
-    text[length] = 0;
-    close(fd);
-    return length;
-}
 
 /* Permissions of the mapping that holds the address ("r-xp"), "" if none; what it is named is put into name. */
 static const char *mapping_of(const void *address, char *name) {
@@ -109,72 +93,6 @@ static void test_maps(void) {
     EQUAL(strcmp(name, "[stack]"), 0);
 }
 
-/* kB of one row of the paragraph about the mapping that holds the address; -1: there is none. */
-static long counted(const char *path, unsigned long address, const char *row) {
-    char name[64];
-    int inside = 0;
-    slurp(path, 4096);
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
-        unsigned long start, end;
-        long size;
-        if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-            inside = address >= start && address < end;
-        else if (inside && sscanf(line, "%63[^:]: %ld kB", name, &size) == 2 && !strcmp(name, row))
-            return size;
-    }
-    return -1;
-}
-
-static long resident_pages(void) {
-    long size = 0, resident = 0, shared = 0;
-    slurp("/proc/self/statm", 4096);
-    EQUAL(sscanf(text, "%ld %ld %ld", &size, &resident, &shared), 3);
-    CHECK(size >= resident && resident > shared && shared > 0);
-    return resident;
-}
-
-static void test_smaps(void) {
-    const char *smaps = "/proc/self/smaps";
-    char *a = mmap(NULL, 3 * 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    unsigned long middle = (unsigned long)a + 4096;
-    EQUAL(mprotect(a + 4096, 4096, PROT_READ | PROT_WRITE), 0);
-    EQUAL(counted(smaps, middle, "Size"), 4);
-    EQUAL(counted(smaps, middle, "KernelPageSize"), 4);
-    EQUAL(counted(smaps, middle, "Rss"), 0);
-    a[4096] = 1;
-    EQUAL(counted(smaps, middle, "Rss"), 4);
-    EQUAL(counted(smaps, middle, "Anonymous"), 4);
-    EQUAL(counted(smaps, middle, "Private_Dirty"), 4);
-    EQUAL(counted(smaps, middle, "Shared_Dirty"), 0);
-    EQUAL(counted(smaps, middle, "Swap"), 0);
-    EQUAL(counted(smaps, (unsigned long)a, "Rss"), 0);
-    CHECK(counted(smaps, (unsigned long)test_smaps, "Rss") > 0);
-    EQUAL(counted(smaps, (unsigned long)test_smaps, "Anonymous"), 0);
-    char *shared = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    shared[0] = 1;
-    EQUAL(counted(smaps, (unsigned long)shared, "Rss"), 4);
-    EQUAL(counted(smaps, (unsigned long)shared, "Anonymous"), 0);
-    long rss = counted("/proc/self/smaps_rollup", middle, "Rss"), before = resident_pages();
-    CHECK(rss > 0);
-    char *more = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    memset(more, 1, 1 << 20);
-    CHECK(counted("/proc/self/smaps_rollup", middle, "Rss") >= rss + 1024);
-    CHECK(resident_pages() >= before + 256);
-    pid_t child = fork();
-    if (!child) {
-        if (counted(smaps, middle, "Shared_Dirty") != 4 || counted(smaps, middle, "Private_Dirty"))
-            _exit(2);
-        a[4096] = 2; /* its own page now */
-        _exit(counted(smaps, middle, "Shared_Dirty") == 0 && counted(smaps, middle, "Private_Dirty") == 4 ? 0 : 1);
-    }
-    int status = 1;
-    EQUAL(waitpid(child, &status, 0), child);
-    EQUAL(status, 0);
-    munmap(more, 1 << 20);
-    munmap(shared, 8192);
-    munmap(a, 3 * 4096);
-}
-
 static void test_descriptors(void) {
     char target[PATH_MAX], expected[PATH_MAX], path[64];
     put("opened", "text");
@@ -247,7 +165,6 @@ int main(int argc, char **argv) {
     test_self(argv[0]);
     test_cmdline(argc, argv);
     test_maps();
-    test_smaps();
     test_descriptors();
     test_devices();
     return finish("pseudo");
