@@ -13,12 +13,13 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import pytest
 
+from servers.network.ports import EPHEMERAL
 from tests.e2e import debian, harness
 from tests.e2e.harness import ARCHS, FARCALL
 from tests.e2e.processes import free_port
@@ -220,6 +221,14 @@ def test_redis_inside_and_its_benchmark_on_the_host(arch: str) -> None:
         guest.wait(30)
 
 
+def server_of_a_port_that_no_guest_is_given() -> socket.socket:
+    """Or a guest that sends a datagram to its own loopback, at that port, may be the one that hears it."""
+    for port in range(EPHEMERAL.stop, 1 << 16):
+        with suppress(OSError):
+            return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    pytest.fail("every port is in use")
+
+
 def own_addresses() -> list[str]:
     """This machine's IPv4 addresses beyond the loopback."""
     listed = subprocess.run(
@@ -242,7 +251,7 @@ def test_nobody_reaches_what_is_not_allowed(
 ) -> None:
     heard = []
     with ExitStack() as held:
-        stream = held.enter_context(socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True))
+        stream = held.enter_context(server_of_a_port_that_no_guest_is_given())
         port = stream.getsockname()[1]
         datagrams = held.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
         datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)

@@ -34,8 +34,8 @@ IPV6 = [
 ]  # fmt: skip
 
 
-def refused_at_once(what: str, family: int, kind: int, address: tuple[str, int] | str) -> bool:
-    """Whether it took 100 ms at most. Anything but a refusal is printed."""
+def tried(what: str, family: int, kind: int, address: tuple[str, int] | str) -> None:
+    tries.append(what)
     with socket.socket(family, kind) as guest:
         begin = time.monotonic()
         try:
@@ -48,20 +48,13 @@ def refused_at_once(what: str, family: int, kind: int, address: tuple[str, int] 
             else:
                 guest.connect(address)
         except OSError as error:
-            took_s = time.monotonic() - begin
-            if error.errno == errno.ECONNREFUSED:
-                return took_s <= 0.1
-            print(what, error)
+            took_ms = (time.monotonic() - begin) * 1000
+            if error.errno != errno.ECONNREFUSED:
+                print(what, error)
+            elif took_ms > 100:
+                slow.append(f"{what}: {took_ms:.0f} ms")
         else:
             print(what, "was reached")
-    return True
-
-
-def tried(what: str, family: int, kind: int, address: tuple[str, int] | str) -> None:
-    """Three times if need be: on a busy machine some 100 ms are somebody else's."""
-    tries.append(what)
-    if not any(refused_at_once(what, family, kind, address) for _ in range(3)):
-        slow.append(what)
 
 
 tries: list[str] = []
